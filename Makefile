@@ -1,0 +1,60 @@
+# The README's two commands are `make demo` and `make test`; each installs what it needs first.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+.PHONY: setup setup-test setup-lint build test lint fmt demo bench chaos
+
+# Tools that no Debian package has live here, pinned (see scripts/setup.sh).
+TOOLS := $(CURDIR)/target/tools
+export PATH := $(TOOLS)/bin:$(TOOLS)/python/bin:$(HOME)/.cargo/bin:$(PATH)
+
+# Containers need root. The build does not: only what cargo runs is raised.
+ifneq ($(shell id -u),0)
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo --preserve-env --preserve-env=PATH
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER := sudo --preserve-env --preserve-env=PATH
+endif
+
+## setup: install everything that building, testing and linting need, and only what is missing
+setup: setup-test setup-lint
+
+setup-test:
+	@scripts/setup.sh test
+
+setup-lint:
+	@scripts/setup.sh lint
+
+## build: the server and the command line
+build:
+	cargo build --workspace --bins
+
+## test: everything, against a real containerd that the tests start themselves
+test: setup-test
+	cargo build --workspace --bins --tests
+	cargo test --workspace --no-fail-fast
+
+## chaos: the long tier of the fault tests, reproducible by WHARF_SEED
+chaos: setup-test
+	WHARF_CHAOS_ROUNDS=$${WHARF_CHAOS_ROUNDS:-100} cargo test --test e2e -- chaos --nocapture
+
+## lint: formatting, clippy, dependencies, protos, documentation
+lint: setup-lint
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	scripts/lint-deps.sh
+	scripts/lint-protos.sh
+
+## fmt: format all code
+fmt:
+	cargo fmt --all
+
+## demo: a container from an image made on the spot, without any network
+demo:
+	@scripts/setup.sh demo
+	cargo build --workspace --bins
+	@scripts/demo.sh
+
+## bench: tables of times, counts and sizes next to ctr's; JSON under target/bench
+bench: setup-test
+	cargo build --release --workspace --bins
+	@$(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=PATH,) $(TOOLS)/python/bin/python scripts/bench.py --programs target/release

@@ -1,0 +1,90 @@
+//! `wharf import`.
+
+use clap::Args;
+use tokio::fs::File;
+use wharf_client::Client;
+use wharf_client::v1::{Image, ImportImageResponse, ImportImageStart, Platform};
+
+use super::failure::Failure;
+use super::human::familiar;
+use super::json::Json;
+use super::output::Format;
+use super::session::{Session, idempotency_key};
+
+/// Read an OCI or docker archive, and print what came in
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// Reference, if the archive has none
+    #[arg(short, long)]
+    reference: Option<String>,
+    /// Only this platform
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = platform)]
+    platform: Option<Platform>,
+    /// How to show them
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Archive (plain, gzip or zstd tar); - for standard input
+    file: String,
+}
+
+impl Import {
+    fn start(&self) -> ImportImageStart {
+        ImportImageStart {
+            reference: self.reference.clone().unwrap_or_default(),
+            platform: self.platform.clone(),
+            idempotency_key: idempotency_key(),
+        }
+    }
+
+    pub(crate) async fn execute(self, session: &mut Session) -> Result<(), Failure> {
+        let imported = match self.file.as_str() {
+            "-" => {
+                let client = session.connect().await?;
+                client.import(self.start(), tokio::io::stdin()).await?
+            }
+            path => {
+                let file = open(path).await?;
+                self.send(session.connect().await?, file).await?
+            }
+        };
+        for image in &imported.images {
+            match self.format {
+                Format::Json => session.output.json(&Json::of(image)?)?,
+                Format::Table => session.output.line(name(image))?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&self, client: Client, file: File) -> Result<ImportImageResponse, Failure> {
+        Ok(client.import(self.start(), file).await?)
+    }
+}
+
+async fn open(path: &str) -> Result<File, Failure> {
+    File::open(path).await.map_err(|source| Failure::File {
+        path: path.into(),
+        source,
+    })
+}
+
+/// What `run` takes.
+fn name(image: &Image) -> &str {
+    image
+        .references
+        .first()
+        .map_or(&image.id, |reference| familiar(reference))
+}
+
+/// "linux/arm64/v8".
+fn platform(text: &str) -> Result<Platform, String> {
+    let mut parts = text.split('/').map(str::to_owned);
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(os), Some(architecture), variant, None) => Ok(Platform {
+            os,
+            architecture,
+            variant: variant.unwrap_or_default(),
+        }),
+        _ => Err(format!("{text:?} is not a platform, such as linux/amd64")),
+    }
+}

@@ -1,0 +1,183 @@
+//! The command line: what can be said, and how it is carried out.
+//!
+//! One module per command turns flags into requests and answers into text. Only [`output`] writes;
+//! only [`failure`] knows exit codes.
+
+mod container_flags;
+mod create;
+mod each;
+mod events;
+mod failure;
+mod filters;
+mod human;
+mod images;
+mod import;
+mod info;
+mod inspect;
+mod json;
+mod kill;
+mod mounts;
+mod output;
+mod pause;
+mod prune;
+mod ps;
+mod restart;
+mod rm;
+mod rmi;
+mod run;
+mod security;
+mod session;
+mod start;
+mod stop;
+mod tag;
+mod top;
+mod trace;
+mod update;
+mod values;
+mod version;
+mod wait;
+
+#[cfg(test)]
+mod tests;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use failure::{ExitStyle, Failure, USAGE};
+use output::Output;
+use session::{Globals, Session};
+
+/// Run and manage containers through wharfd.
+#[derive(Debug, Parser)]
+#[command(name = "wharf", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(Box<run::Run>),
+    Create(Box<create::Create>),
+    Start(start::Start),
+    Stop(stop::Stop),
+    Restart(restart::Restart),
+    Kill(kill::Kill),
+    Rm(rm::Rm),
+    Ps(ps::Ps),
+    Inspect(inspect::Inspect),
+    Wait(wait::Wait),
+    Pause(pause::Pause),
+    Unpause(pause::Unpause),
+    Top(top::Top),
+    Events(events::Events),
+    Trace(trace::Trace),
+    Update(update::Update),
+    Rename(update::Rename),
+    Prune(prune::Prune),
+    Images(images::Images),
+    Import(import::Import),
+    Tag(tag::Tag),
+    Rmi(rmi::Rmi),
+    Version(version::Version),
+    Info(info::Info),
+}
+
+/// Runs the command that the process was started with.
+pub(crate) fn main() -> ExitCode {
+    let mut output = Output::standard();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error, &mut output),
+    };
+    let style = cli.command.exit_style();
+    let result = execute(cli, output);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            Output::standard().error(&failure);
+            ExitCode::from(failure.exit_code(style))
+        }
+    }
+}
+
+/// One thread is enough for one command, and quicker to start.
+fn execute(cli: Cli, output: Output) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::Runtime)?;
+    let result = runtime.block_on(async {
+        let mut session = Session::new(cli.globals, output);
+        cli.command.execute(&mut session).await?;
+        session.output.flush()
+    });
+    // A read of standard input that is still under way must not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+/// Help and version are answers; anything else is one line and docker's exit code for bad usage.
+fn refuse(error: &clap::Error, output: &mut Output) -> ExitCode {
+    let text = error.render().to_string();
+    let answer = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    if !answer {
+        output.error(&failure::usage_line(&text));
+        return ExitCode::from(USAGE);
+    }
+    match output.text(&text).and_then(|()| output.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => ExitCode::from(failure.exit_code(ExitStyle::Plain)),
+    }
+}
+
+impl Command {
+    fn exit_style(&self) -> ExitStyle {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "docker's run is the one exception"
+        )]
+        match self {
+            Self::Run(_) => ExitStyle::Run,
+            _ => ExitStyle::Plain,
+        }
+    }
+
+    async fn execute(self, session: &mut Session) -> Result<(), Failure> {
+        match self {
+            Self::Run(command) => command.execute(session).await,
+            Self::Create(command) => command.execute(session).await,
+            Self::Start(command) => command.execute(session).await,
+            Self::Stop(command) => command.execute(session).await,
+            Self::Restart(command) => command.execute(session).await,
+            Self::Kill(command) => command.execute(session).await,
+            Self::Rm(command) => command.execute(session).await,
+            Self::Ps(command) => command.execute(session).await,
+            Self::Inspect(command) => command.execute(session).await,
+            Self::Wait(command) => command.execute(session).await,
+            Self::Pause(command) => command.execute(session).await,
+            Self::Unpause(command) => command.execute(session).await,
+            Self::Top(command) => command.execute(session).await,
+            Self::Events(command) => command.execute(session).await,
+            Self::Trace(command) => command.execute(session).await,
+            Self::Update(command) => command.execute(session).await,
+            Self::Rename(command) => command.execute(session).await,
+            Self::Prune(command) => command.execute(session).await,
+            Self::Images(command) => command.execute(session).await,
+            Self::Import(command) => command.execute(session).await,
+            Self::Tag(command) => command.execute(session).await,
+            Self::Rmi(command) => command.execute(session).await,
+            Self::Version(command) => command.execute(session).await,
+            Self::Info(command) => command.execute(session).await,
+        }
+    }
+}

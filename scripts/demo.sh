@@ -1,0 +1,105 @@
+#!/bin/bash
+# A container from an image made on the spot, without any network: a private containerd and a wharfd in
+# a directory of their own, a few commands, the events with the requests that caused them, and the end.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+[ "$(id -u)" = 0 ] || exec sudo --preserve-env=PATH "$0" "$@"
+export PATH="$PATH:/usr/sbin:/sbin"
+
+place=$(mktemp -d)
+wharfd_pid="" containerd_pid=""
+wharf() { target/debug/wharf "$@"; }
+export WHARF_HOST="unix://$place/wharfd.sock"
+
+# Ends what is still there, also after a failure.
+clean_up() {
+    local status=$?
+    set +e
+    [ "$status" = 0 ] || tail -n 20 "$place"/*.log >&2
+    if [ -n "$wharfd_pid" ]; then
+        wharf rm --force hello >/dev/null 2>&1
+        kill "$wharfd_pid" && wait "$wharfd_pid"
+    fi
+    [ -z "$containerd_pid" ] || { kill "$containerd_pid" && wait "$containerd_pid"; }
+    [ "$status" != 0 ] || nothing_is_left || status=1
+    rm -rf "$place"
+    exit "$status"
+}
+trap clean_up EXIT
+
+# Shims end a moment after their containers.
+nothing_is_left() {
+    until_ok no_trace && echo "# nothing is left: no process, no mount"
+}
+
+no_trace() {
+    ! grep -qs "$place" /proc/self/mountinfo && ! grep -lqs "$place/containerd.sock" /proc/[0-9]*/cmdline
+}
+
+# show COMMAND...: says it, then does it.
+show() {
+    echo
+    echo "\$ $*"
+    "$@"
+}
+
+# until_ok COMMAND...: repeats it until it works, for at most ten seconds.
+until_ok() {
+    for _ in $(seq 100); do
+        "$@" >/dev/null 2>&1 && return 0
+        sleep 0.1
+    done
+    echo "still not so after 10 s: $*" >&2
+    return 1
+}
+
+start_containerd() {
+    cat >"$place/containerd.toml" <<TOML
+version = 2
+root = "$place/containerd/root"
+state = "$place/containerd/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "$place/containerd.sock"
+[plugins."io.containerd.internal.v1.opt"]
+path = "$place/containerd/opt"
+TOML
+    containerd --config "$place/containerd.toml" >"$place/containerd.log" 2>&1 &
+    containerd_pid=$!
+    until_ok ctr --address "$place/containerd.sock" version
+}
+
+start_wharfd() {
+    target/debug/wharfd --listen "$WHARF_HOST" --containerd-address "$place/containerd.sock" \
+        --state-dir "$place/state" --run-dir "$place/run" >"$place/wharfd.log" 2>&1 &
+    wharfd_pid=$!
+    until_ok backend_is_ready
+}
+
+backend_is_ready() {
+    wharf info | grep -q 'BackendReady: true'
+}
+
+echo "# a private containerd, wharfd, and an image made on the spot"
+start_containerd
+start_wharfd
+scripts/busybox-image.sh "$place/image.tar" >"$place/image.log" 2>&1
+
+show wharf version
+show wharf import --reference busybox:demo "$place/image.tar"
+show wharf --request-id demo-run run -d --name hello --network none busybox:demo \
+    sh -c 'trap "exit 7" TERM; while :; do sleep 1; done'
+show wharf ps
+if wharf exec --help >/dev/null 2>&1; then
+    show wharf --request-id demo-exec exec hello id
+else
+    echo
+    echo "# exec comes with the streams of the next release (GetCapabilities says so); top looks inside:"
+    show wharf top hello
+fi
+show wharf --request-id demo-stop stop hello
+show wharf --request-id demo-rm rm hello
+echo
+echo "# what happened, and which request caused it"
+show wharf events --since 10m --follow=false
+echo

@@ -1,0 +1,219 @@
+//! Images in containerd: content, unpacked layers, and the names that keep them.
+//!
+//! ```text
+//! name -> manifest -gc.ref-> config -gc.ref-> snapshot of the top layer -> those below
+//!                  -gc.ref-> layers
+//! ```
+//!
+//! containerd's garbage collector takes whatever no name leads to, at any time. While an image comes in,
+//! a lease holds its parts; afterwards the labels above do. Every step may be repeated: what is there
+//! already is taken as it is. Knows nothing of containers, nor of what the engine's records say.
+
+mod content;
+mod lease;
+mod unpack;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use containerd_client::services::v1::images_client::ImagesClient;
+use containerd_client::services::v1::{
+    CreateImageRequest, DeleteImageRequest, GetImageRequest, Image as Record, UpdateImageRequest,
+};
+use containerd_client::types::Descriptor as Target;
+use prost_types::FieldMask;
+
+use self::lease::Lease;
+use super::connection::{Connection, LAUNCH_DEADLINE, Rpc};
+use super::error::RpcError;
+use crate::backend::BackendError;
+use crate::model::image::Descriptor;
+use crate::model::{Digest, Image};
+use crate::oci::archive::ImageContent;
+
+const CREATE: Rpc = Rpc::quick("containerd.images.create");
+const UPDATE: Rpc = Rpc::quick("containerd.images.update");
+const GET: Rpc = Rpc::quick("containerd.images.get");
+/// Waits for a garbage collection, which removes the layers' files.
+const DELETE: Rpc = Rpc::launch("containerd.images.delete");
+
+/// On an image: our id of it.
+const ID_LABEL: &str = "wharf.dev/image-id";
+/// The slowest disk that is waited for.
+const BYTES_PER_SECOND: u64 = 1 << 20;
+
+/// Takes in content, unpacks it and names it; returns the size of the unpacked layers.
+pub(super) async fn ingest(
+    connection: &Connection,
+    image: &Image,
+    content: Arc<ImageContent>,
+) -> Result<u64, BackendError> {
+    let lease = Lease::create(connection).await?;
+    let size = ingest_leased(connection, &lease, image, content).await;
+    // Also after an error: what came in must not stay.
+    lease.delete(connection).await;
+    size
+}
+
+async fn ingest_leased(
+    connection: &Connection,
+    lease: &Lease,
+    image: &Image,
+    content: Arc<ImageContent>,
+) -> Result<u64, BackendError> {
+    content::write(connection, lease, &content).await?;
+    let size = unpack::unpack(connection, lease, &content.layers).await?;
+    for reference in &image.references {
+        name(connection, image, reference).await?;
+    }
+    if image.references.is_empty() {
+        name(connection, image, &image.dangling_name()).await?;
+    }
+    Ok(size)
+}
+
+/// Makes `reference` name `image`, whose content must be here.
+pub(super) async fn tag(
+    connection: &Connection,
+    image: &Image,
+    reference: &str,
+) -> Result<(), BackendError> {
+    if !content::is_there(connection, &image.target.digest).await? {
+        return Err(BackendError::ImageContentMissing {
+            chain_id: image.chain_id.to_string(),
+        });
+    }
+    name(connection, image, reference).await
+}
+
+/// Removes a name, and at once what only it has kept. One call: Images.Delete.
+pub(super) async fn untag(connection: &Connection, reference: &str) -> Result<(), BackendError> {
+    let request = DeleteImageRequest {
+        name: reference.to_owned(),
+        sync: true,
+        ..DeleteImageRequest::default()
+    };
+    let deleted = connection
+        .call(DELETE, request, |channel, request| async move {
+            ImagesClient::new(channel).delete(request).await
+        })
+        .await;
+    match deleted {
+        Err(error) if !error.is_not_found() => Err(error.about("image")),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+async fn name(connection: &Connection, image: &Image, name: &str) -> Result<(), BackendError> {
+    let record = record(name, target(&image.target), image.id.as_str());
+    match create(connection, record.clone()).await {
+        Err(error) if error.is_already_exists() => rename(connection, record).await,
+        created => created.map_err(|error| error.about("image")),
+    }
+}
+
+/// Moves a name. An image of ours that it has named until now keeps its content under its dangling name.
+async fn rename(connection: &Connection, record: Record) -> Result<(), BackendError> {
+    let previous = get(connection, &record.name).await;
+    match previous {
+        Ok(Some(previous)) => keep(connection, previous, &record).await?,
+        Ok(None) => {}
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error.about("image")),
+    }
+    match update(connection, record.clone()).await {
+        // It went just now.
+        Err(error) if error.is_not_found() => create(connection, record).await,
+        updated => updated,
+    }
+    .map_err(|error| error.about("image"))
+}
+
+async fn keep(
+    connection: &Connection,
+    previous: Record,
+    record: &Record,
+) -> Result<(), BackendError> {
+    let id = previous.labels.get(ID_LABEL);
+    let id = id.and_then(|id| id.parse::<Digest>().ok());
+    let (Some(id), Some(target)) = (id, previous.target) else {
+        return Ok(());
+    };
+    if record.labels.get(ID_LABEL).map(String::as_str) == Some(id.as_str()) {
+        return Ok(());
+    }
+    let dangling = self::record(&Image::dangling_name_of(&id), target, id.as_str());
+    match create(connection, dangling).await {
+        Err(error) if !error.is_already_exists() => Err(error.about("image")),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn record(name: &str, target: Target, id: &str) -> Record {
+    Record {
+        name: name.to_owned(),
+        labels: HashMap::from([(ID_LABEL.to_owned(), id.to_owned())]),
+        target: Some(target),
+        ..Record::default()
+    }
+}
+
+async fn create(connection: &Connection, record: Record) -> Result<(), RpcError> {
+    let request = CreateImageRequest {
+        image: Some(record),
+        ..CreateImageRequest::default()
+    };
+    let created = connection
+        .call(CREATE, request, |channel, request| async move {
+            ImagesClient::new(channel).create(request).await
+        })
+        .await;
+    created.map(|_| ())
+}
+
+async fn update(connection: &Connection, record: Record) -> Result<(), RpcError> {
+    let request = UpdateImageRequest {
+        image: Some(record),
+        update_mask: Some(FieldMask {
+            paths: vec!["target".to_owned(), format!("labels.{ID_LABEL}")],
+        }),
+        ..UpdateImageRequest::default()
+    };
+    let updated = connection
+        .call(UPDATE, request, |channel, request| async move {
+            ImagesClient::new(channel).update(request).await
+        })
+        .await;
+    updated.map(|_| ())
+}
+
+async fn get(connection: &Connection, name: &str) -> Result<Option<Record>, RpcError> {
+    let request = GetImageRequest {
+        name: name.to_owned(),
+    };
+    let found = connection
+        .call(GET, request, |channel, request| async move {
+            ImagesClient::new(channel).get(request).await
+        })
+        .await?;
+    Ok(found.image)
+}
+
+/// A descriptor as containerd takes it.
+fn target(descriptor: &Descriptor) -> Target {
+    Target {
+        media_type: descriptor.media_type.clone(),
+        digest: descriptor.digest.to_string(),
+        size: i64::try_from(descriptor.size_bytes).unwrap_or(i64::MAX),
+        ..Target::default()
+    }
+}
+
+/// A call that moves `bytes` may take as long as a slow disk takes for them.
+fn moving(name: &'static str, bytes: u64) -> Rpc {
+    Rpc {
+        name,
+        deadline: LAUNCH_DEADLINE + Duration::from_secs(bytes / BYTES_PER_SECOND),
+    }
+}

@@ -1,0 +1,164 @@
+//! Launching a run: two calls, and the way back if one of them fails.
+
+use containerd_client::services::v1::tasks_client::TasksClient;
+use containerd_client::services::v1::{CreateTaskRequest, StartRequest};
+use containerd_client::types::v1::Status as ProcessStatus;
+
+use super::connection::{Connection, Rpc};
+use super::containers::{self, task_mount};
+use super::discard::discard;
+use super::error::{LaunchContext, RpcError};
+use super::runs::Expected;
+use super::runtime::RuntimeName;
+use super::task::ContainerdTask;
+use super::{Containerd, sources, tasks};
+use crate::backend::{BackendError, Start};
+use crate::model::spec::Network;
+use crate::model::{Container, ContainerId, LaunchFailure};
+use crate::oci::runtime_spec::RuntimeOptions;
+
+const CREATE: Rpc = Rpc::launch("containerd.tasks.create");
+const START: Rpc = Rpc::launch("containerd.tasks.start");
+
+/// Two calls: Tasks.Create, Tasks.Start; before them Containers.Update for a container that joins
+/// another's network, whose place is not known earlier.
+pub(super) async fn start(
+    backend: &Containerd,
+    start: Start,
+) -> Result<ContainerdTask, BackendError> {
+    let container = &start.container;
+    sources::make_missing(&container.spec.mounts).await?;
+    if let Network::Container { container: other } = &container.spec.network {
+        let pid = start.network_pid.ok_or_else(|| not_running(other))?;
+        join_network(backend, container, pid).await?;
+    }
+    // Before the first call: the end may come before its answer.
+    let expected = backend.runs().expect(container.id);
+    let pid = create(backend, &start).await?;
+    expected.pid_is(pid);
+    launch(backend, &start, pid, expected).await
+}
+
+fn not_running(container: &str) -> LaunchFailure {
+    LaunchFailure::NetworkContainerNotRunning {
+        container: container.to_owned(),
+        state: "ABSENT".to_owned(),
+    }
+}
+
+/// Writes the namespace to join into the record, from which the runtime's configuration is made.
+async fn join_network(
+    backend: &Containerd,
+    container: &Container,
+    pid: u32,
+) -> Result<(), BackendError> {
+    let options = RuntimeOptions {
+        network_pid: Some(pid),
+        ..backend.spec_options().clone()
+    };
+    containers::update(backend, container, &options).await
+}
+
+/// Creates the task; one left by an earlier launch makes way if it does not run.
+async fn create(backend: &Containerd, start: &Start) -> Result<u32, BackendError> {
+    let connection = backend.connection();
+    match try_create(connection, start).await {
+        Err(error) if error.is_already_exists() => {
+            if is_running(connection, start.container.id).await? {
+                return Err(error.about("task"));
+            }
+            discard(backend, start.container.id).await?;
+            try_create(connection, start).await
+        }
+        result => result,
+    }
+    .map_err(|error| {
+        // containerd is still clearing up after a create that was cut off.
+        if error.is_bundle_left(&start.container.id.to_string()) {
+            error.later()
+        } else {
+            error.launch(&launch_context(backend, start), "container")
+        }
+    })
+}
+
+async fn try_create(connection: &Connection, start: &Start) -> Result<u32, RpcError> {
+    let output = start.output.to_string_lossy().into_owned();
+    let request = CreateTaskRequest {
+        container_id: start.container.id.to_string(),
+        rootfs: start.container.root.iter().map(task_mount).collect(),
+        // Both, or the shim refuses. It appends to a regular file by itself: nobody is in between.
+        stdout: output.clone(),
+        stderr: output,
+        ..CreateTaskRequest::default()
+    };
+    let call = CREATE.caused_by(start.container.cause());
+    let created = connection
+        .call(call, request, |channel, request| async move {
+            TasksClient::new(channel).create(request).await
+        })
+        .await?;
+    Ok(created.pid)
+}
+
+async fn launch(
+    backend: &Containerd,
+    start: &Start,
+    pid: u32,
+    expected: Expected,
+) -> Result<ContainerdTask, BackendError> {
+    let id = start.container.id;
+    let request = StartRequest {
+        container_id: id.to_string(),
+        exec_id: String::new(),
+    };
+    let call = START.caused_by(start.container.cause());
+    let started = backend
+        .connection()
+        .call(call, request, |channel, request| async move {
+            TasksClient::new(channel).start(request).await
+        })
+        .await;
+    match started {
+        Ok(_) => Ok(ContainerdTask::new(
+            backend.clone(),
+            id,
+            pid,
+            expected.launched(),
+        )),
+        Err(error) => {
+            // Without an answer the process may run: the caller looks once containerd answers again.
+            if error.code().is_some() {
+                take_back(backend, id).await;
+            }
+            Err(error.launch(&launch_context(backend, start), "task"))
+        }
+    }
+}
+
+fn launch_context<'a>(backend: &'a Containerd, start: &'a Start) -> LaunchContext<'a> {
+    LaunchContext {
+        container: &start.container,
+        runtime: RuntimeName::of(&start.container, backend.default_runtime()),
+    }
+}
+
+/// Removes a task that was created and could not be started.
+async fn take_back(backend: &Containerd, id: ContainerId) {
+    if let Err(error) = discard(backend, id).await {
+        tracing::warn!(container = %id, %error, "a task that failed to start could not be removed");
+    }
+}
+
+async fn is_running(connection: &Connection, id: ContainerId) -> Result<bool, BackendError> {
+    match tasks::get(connection, id).await {
+        Ok(process) => Ok(match tasks::status_of(&process) {
+            ProcessStatus::Running | ProcessStatus::Pausing | ProcessStatus::Paused => true,
+            // Nobody knows: hands off.
+            ProcessStatus::Unknown => true,
+            ProcessStatus::Created | ProcessStatus::Stopped => false,
+        }),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error.about("task")),
+    }
+}

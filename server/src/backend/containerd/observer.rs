@@ -1,0 +1,74 @@
+//! From what containerd reports of a process to what the run's handles see.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::cgroup::Cgroups;
+use super::exit::Ended;
+use super::runs::Runs;
+use crate::backend::{Exit, WaitStatus};
+use crate::model::{ContainerId, Signal};
+
+/// How often, and how long apart, to look for a kill in the kernel's count.
+const OOM_LOOKS: u32 = 50;
+const OOM_PAUSE: Duration = Duration::from_millis(10);
+
+/// Completes reports with what the kernel says, and hands them to the runs they are about.
+#[derive(Debug, Clone)]
+pub(super) struct Observer {
+    runs: Runs,
+    cgroups: Cgroups,
+}
+
+impl Observer {
+    pub(super) fn new(cgroups: Cgroups) -> Self {
+        Self {
+            runs: Runs::default(),
+            cgroups,
+        }
+    }
+
+    /// The runs that are watched.
+    pub(super) fn runs(&self) -> &Runs {
+        &self.runs
+    }
+
+    /// The init process of a container ended.
+    pub(super) async fn ended(&self, id: ContainerId, ended: &Ended) {
+        let exit = self.exit(id, ended).await;
+        self.runs.exited(id, ended.pid(), exit);
+    }
+
+    /// The OOM killer acts in a container: waits until the kernel has counted it. On cgroup v1 the
+    /// notice comes before the kill.
+    pub(super) async fn oom(&self, id: ContainerId) {
+        let seen = self.runs.oom_kills(id);
+        for _ in 0..OOM_LOOKS {
+            match self.cgroups.oom_kills(id).await {
+                Some(total) if total > seen => return self.runs.oom(id, total),
+                Some(_) => sleep(OOM_PAUSE).await,
+                // The kernel does not count: the notice does.
+                None => return self.runs.oom(id, seen + 1),
+            }
+        }
+        // Nothing was killed, or an earlier look has seen it already.
+    }
+
+    /// How the init process of a container ended. To be asked before its task is deleted: the cgroup,
+    /// which knows of the OOM killer, goes with it.
+    pub(super) async fn exit(&self, id: ContainerId, ended: &Ended) -> Exit {
+        let status = ended.wait_status();
+        let oom_killed =
+            status == WaitStatus::Signaled(Signal::KILL) && self.oom_killer_acted(id).await;
+        Exit {
+            status,
+            time: ended.time(),
+            oom_killed,
+        }
+    }
+
+    async fn oom_killer_acted(&self, id: ContainerId) -> bool {
+        self.runs.oom_kills(id) > 0 || self.cgroups.oom_kills(id).await.is_some_and(|n| n > 0)
+    }
+}

@@ -1,0 +1,369 @@
+//! The runs whose end somebody waits for.
+//!
+//! ```text
+//! expect(id) -> pid unknown --pid_is--> pid known --exited(pid)--> settled, forgotten
+//!                  |  exits that come now are kept until the pid is known
+//!                  +-- dropped without a pid: forgotten (the launch failed)
+//! ```
+//!
+//! An exit belongs to a container id and a pid: those of earlier pids are ignored, and the first
+//! result of a run wins. An exit of a run that nobody has asked for yet is kept for a while: it may
+//! have been on its way when that run was looked up. Owns the state; asks nobody anything.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::backend::Exit;
+use crate::model::{ContainerId, limits};
+
+/// Exits kept while a pid is unknown. A container's init has one pid between two calls of ours; more
+/// can only come from leftovers.
+const MAX_EARLY_EXITS: usize = 8;
+/// Exits kept of runs that nobody has asked for.
+const MAX_UNCLAIMED: usize = limits::MAX_CONTAINERS;
+
+/// One run's end, as its handles see it.
+#[derive(Debug)]
+pub(super) struct RunState {
+    exit: watch::Sender<Option<Exit>>,
+    oom_kills: watch::Sender<u64>,
+}
+
+impl RunState {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            exit: watch::Sender::new(None),
+            oom_kills: watch::Sender::new(0),
+        })
+    }
+
+    /// The run's end, once it is known.
+    pub(super) fn exit(&self) -> watch::Receiver<Option<Exit>> {
+        self.exit.subscribe()
+    }
+
+    /// How often the OOM killer has acted.
+    pub(super) fn oom_kills(&self) -> watch::Receiver<u64> {
+        self.oom_kills.subscribe()
+    }
+
+    /// Whether the run is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.exit.borrow().is_some()
+    }
+
+    /// Settles the run's end; only the first time counts.
+    fn settle(&self, exit: Exit) {
+        self.exit.send_if_modified(|slot| {
+            let first = slot.is_none();
+            if first {
+                *slot = Some(exit);
+            }
+            first
+        });
+    }
+}
+
+/// The runs of one backend. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Runs {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    live: HashMap<ContainerId, Live>,
+    unclaimed: Unclaimed,
+}
+
+#[derive(Debug)]
+struct Live {
+    state: Arc<RunState>,
+    /// Unknown until the task is created.
+    pid: Option<u32>,
+    /// What came before the pid was known.
+    early: Vec<(u32, Exit)>,
+}
+
+impl Runs {
+    /// Watches a run that is about to be launched, from before its process exists.
+    pub(super) fn expect(&self, id: ContainerId) -> Expected {
+        let state = RunState::new();
+        let live = Live {
+            state: Arc::clone(&state),
+            pid: None,
+            early: Vec::new(),
+        };
+        let mut inner = self.inner.lock();
+        inner.unclaimed.take(id);
+        inner.live.insert(id, live);
+        Expected {
+            runs: self.clone(),
+            id,
+            state,
+            launched: false,
+        }
+    }
+
+    /// Watches a run that was found, alive or with `exit` known.
+    pub(super) fn adopt(&self, id: ContainerId, pid: u32, exit: Option<Exit>) -> Arc<RunState> {
+        let mut inner = self.inner.lock();
+        if let Some(live) = inner.live.get(&id).filter(|live| live.pid == Some(pid)) {
+            let state = Arc::clone(&live.state);
+            if let Some(exit) = exit {
+                inner.settle(id, exit);
+            }
+            return state;
+        }
+        let state = RunState::new();
+        let missed = inner.unclaimed.take(id).filter(|(of, _)| *of == pid);
+        if let Some(exit) = exit.or_else(|| missed.map(|(_, exit)| exit)) {
+            state.settle(exit);
+        } else {
+            let live = Live {
+                state: Arc::clone(&state),
+                pid: Some(pid),
+                early: Vec::new(),
+            };
+            inner.live.insert(id, live);
+        }
+        state
+    }
+
+    /// The init process `pid` of a container ended.
+    pub(super) fn exited(&self, id: ContainerId, pid: u32, exit: Exit) {
+        let mut inner = self.inner.lock();
+        match inner.live.get_mut(&id) {
+            Some(live) => match live.pid {
+                Some(known) if known == pid => inner.settle(id, exit),
+                Some(_) => {}
+                None if live.early.len() < MAX_EARLY_EXITS => live.early.push((pid, exit)),
+                None => {}
+            },
+            None => inner.unclaimed.put(id, pid, exit),
+        }
+    }
+
+    /// The OOM killer has acted `total` times in a container's run.
+    pub(super) fn oom(&self, id: ContainerId, total: u64) {
+        let inner = self.inner.lock();
+        let Some(live) = inner.live.get(&id) else {
+            return;
+        };
+        live.state.oom_kills.send_if_modified(|seen| {
+            let grew = total > *seen;
+            *seen = total.max(*seen);
+            grew
+        });
+    }
+
+    /// How often the OOM killer is known to have acted in a live run.
+    pub(super) fn oom_kills(&self, id: ContainerId) -> u64 {
+        let inner = self.inner.lock();
+        let live = inner.live.get(&id);
+        live.map_or(0, |live| *live.state.oom_kills.borrow())
+    }
+
+    /// Runs whose process exists and whose end is not known.
+    pub(super) fn unsettled(&self) -> Vec<(ContainerId, u32)> {
+        let inner = self.inner.lock();
+        let pids = inner.live.iter();
+        pids.filter_map(|(id, live)| Some((*id, live.pid?)))
+            .collect()
+    }
+
+    /// Whether a run other than `state` is being watched for the container.
+    pub(super) fn is_superseded(&self, id: ContainerId, state: &Arc<RunState>) -> bool {
+        let inner = self.inner.lock();
+        inner
+            .live
+            .get(&id)
+            .is_some_and(|live| !Arc::ptr_eq(&live.state, state))
+    }
+}
+
+impl Inner {
+    fn settle(&mut self, id: ContainerId, exit: Exit) {
+        if let Some(live) = self.live.remove(&id) {
+            live.state.settle(exit);
+        }
+    }
+}
+
+/// A run that is being launched. Dropped before [`Self::launched`], it is forgotten.
+#[derive(Debug)]
+pub(super) struct Expected {
+    runs: Runs,
+    id: ContainerId,
+    state: Arc<RunState>,
+    launched: bool,
+}
+
+impl Expected {
+    /// The process exists: what has come and what will come of it counts.
+    pub(super) fn pid_is(&self, pid: u32) {
+        let mut inner = self.runs.inner.lock();
+        let Some(live) = inner.live.get_mut(&self.id) else {
+            return;
+        };
+        live.pid = Some(pid);
+        let early = std::mem::take(&mut live.early);
+        if let Some((_, exit)) = early.into_iter().find(|(of, _)| *of == pid) {
+            inner.settle(self.id, exit);
+        }
+    }
+
+    /// The process was started: it is watched from now on whatever happens to this value.
+    pub(super) fn launched(mut self) -> Arc<RunState> {
+        self.launched = true;
+        Arc::clone(&self.state)
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        if self.launched {
+            return;
+        }
+        let mut inner = self.runs.inner.lock();
+        let ours = inner.live.get(&self.id);
+        if ours.is_some_and(|live| Arc::ptr_eq(&live.state, &self.state)) {
+            inner.live.remove(&self.id);
+        }
+    }
+}
+
+/// The latest exits of runs that nobody has asked for, oldest first.
+#[derive(Debug, Default)]
+struct Unclaimed {
+    exits: HashMap<ContainerId, (u32, Exit)>,
+    order: VecDeque<ContainerId>,
+}
+
+impl Unclaimed {
+    fn put(&mut self, id: ContainerId, pid: u32, exit: Exit) {
+        if self.exits.insert(id, (pid, exit)).is_none() {
+            self.order.push_back(id);
+        }
+        while self.order.len() > MAX_UNCLAIMED {
+            if let Some(oldest) = self.order.pop_front() {
+                self.exits.remove(&oldest);
+            }
+        }
+    }
+
+    fn take(&mut self, id: ContainerId) -> Option<(u32, Exit)> {
+        let exit = self.exits.remove(&id)?;
+        self.order.retain(|kept| *kept != id);
+        Some(exit)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::backend::WaitStatus;
+
+    fn exit(code: u8) -> Exit {
+        Exit {
+            status: WaitStatus::Exited(code),
+            time: SystemTime::UNIX_EPOCH,
+            oom_killed: false,
+        }
+    }
+
+    #[test]
+    fn an_exit_that_comes_before_the_pid_is_known_is_not_lost() {
+        let (runs, id) = (Runs::default(), ContainerId::generate());
+        let expected = runs.expect(id);
+        runs.exited(id, 7, exit(3));
+        expected.pid_is(7);
+        assert_eq!(*expected.launched().exit().borrow(), Some(exit(3)));
+        assert!(runs.unsettled().is_empty());
+    }
+
+    #[test]
+    fn an_exit_of_an_earlier_pid_is_ignored() {
+        let (runs, id) = (Runs::default(), ContainerId::generate());
+        let expected = runs.expect(id);
+        runs.exited(id, 6, exit(1));
+        expected.pid_is(7);
+        runs.exited(id, 6, exit(1));
+        let state = expected.launched();
+        assert!(!state.is_over());
+        assert_eq!(runs.unsettled(), [(id, 7)]);
+    }
+
+    #[test]
+    fn the_first_result_of_a_run_wins() {
+        let (runs, id) = (Runs::default(), ContainerId::generate());
+        let state = runs.adopt(id, 7, None);
+        runs.exited(id, 7, exit(0));
+        runs.exited(id, 7, exit(137));
+        assert_eq!(*state.exit().borrow(), Some(exit(0)));
+    }
+
+    #[test]
+    fn a_launch_that_fails_leaves_nothing() {
+        let (runs, id) = (Runs::default(), ContainerId::generate());
+        let expected = runs.expect(id);
+        expected.pid_is(7);
+        drop(expected);
+        assert!(runs.unsettled().is_empty());
+    }
+
+    #[test]
+    fn a_failed_launch_does_not_forget_its_successor() {
+        let (runs, id) = (Runs::default(), ContainerId::generate());
+        let first = runs.expect(id);
+        let second = runs.expect(id);
+        drop(first);
+        second.pid_is(8);
+        assert_eq!(runs.unsettled(), [(id, 8)]);
+    }
+
+    #[test]
+    fn an_exit_between_finding_a_run_and_watching_it_is_not_lost() {
+        let (runs, id) = (Runs::default(), ContainerId::generate());
+        runs.exited(id, 7, exit(3));
+        assert_eq!(*runs.adopt(id, 7, None).exit().borrow(), Some(exit(3)));
+        runs.exited(id, 7, exit(3));
+        assert!(!runs.adopt(id, 8, None).is_over());
+    }
+
+    #[test]
+    fn two_handles_of_one_run_see_the_same_end() {
+        let (runs, id) = (Runs::default(), ContainerId::generate());
+        let first = runs.adopt(id, 7, None);
+        let second = runs.adopt(id, 7, Some(exit(2)));
+        assert_eq!(*first.exit().borrow(), Some(exit(2)));
+        assert_eq!(*second.exit().borrow(), Some(exit(2)));
+    }
+
+    #[test]
+    fn exits_nobody_asks_for_are_bounded() {
+        let runs = Runs::default();
+        for _ in 0..MAX_UNCLAIMED + 10 {
+            runs.exited(ContainerId::generate(), 1, exit(0));
+        }
+        let inner = runs.inner.lock();
+        assert_eq!(inner.unclaimed.exits.len(), MAX_UNCLAIMED);
+        assert_eq!(inner.unclaimed.order.len(), MAX_UNCLAIMED);
+    }
+
+    #[test]
+    fn oom_kills_never_go_back() {
+        let (runs, id) = (Runs::default(), ContainerId::generate());
+        let state = runs.adopt(id, 7, None);
+        runs.oom(id, 3);
+        runs.oom(id, 2);
+        assert_eq!(*state.oom_kills().borrow(), 3);
+        assert_eq!(runs.oom_kills(id), 3);
+    }
+}

@@ -1,0 +1,157 @@
+//! The handle of one run's processes.
+//!
+//! Every act is one call. A handle belongs to one run and refuses to act once that is over, so that it
+//! never meets a successor, which has the same id in containerd.
+
+use std::sync::Arc;
+
+use containerd_client::services::v1::tasks_client::TasksClient;
+use containerd_client::services::v1::{ListPidsRequest, PauseTaskRequest, UpdateTaskRequest};
+use tokio::sync::watch;
+
+use super::connection::Rpc;
+use super::containers::json;
+use super::error::BACKEND;
+use super::exit::Ended;
+use super::runs::RunState;
+use super::{Containerd, tasks};
+use crate::backend::{BackendError, Exit, SignalScope, Task};
+use crate::model::spec::Resources;
+use crate::model::{ContainerId, Signal};
+use crate::oci::runtime_spec;
+
+const PAUSE: Rpc = Rpc::quick("containerd.tasks.pause");
+const UPDATE: Rpc = Rpc::quick("containerd.tasks.update");
+const LIST_PIDS: Rpc = Rpc::quick("containerd.tasks.list_pids");
+
+/// Type of limits in a task's update.
+const RESOURCES_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
+
+/// The processes of one run in containerd.
+#[derive(Debug, Clone)]
+pub struct ContainerdTask {
+    backend: Containerd,
+    id: ContainerId,
+    pid: u32,
+    state: Arc<RunState>,
+}
+
+impl ContainerdTask {
+    pub(super) fn new(
+        backend: Containerd,
+        id: ContainerId,
+        pid: u32,
+        state: Arc<RunState>,
+    ) -> Self {
+        Self {
+            backend,
+            id,
+            pid,
+            state,
+        }
+    }
+
+    /// An error if the run is over: its id may be another run's by now.
+    fn alive(&self) -> Result<(), BackendError> {
+        if self.state.is_over() {
+            return Err(BackendError::NotFound {
+                backend: BACKEND,
+                what: "process",
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Task for ContainerdTask {
+    fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    fn exit(&self) -> watch::Receiver<Option<Exit>> {
+        self.state.exit()
+    }
+
+    fn oom_kills(&self) -> watch::Receiver<u64> {
+        self.state.oom_kills()
+    }
+
+    async fn kill(&self, signal: Signal, scope: SignalScope) -> Result<(), BackendError> {
+        self.alive()?;
+        tasks::kill(self.backend.connection(), self.id, signal, scope)
+            .await
+            .map_err(|error| error.about("process"))
+    }
+
+    async fn pause(&self) -> Result<(), BackendError> {
+        self.alive()?;
+        let request = PauseTaskRequest {
+            container_id: self.id.to_string(),
+        };
+        self.backend
+            .connection()
+            .call(PAUSE, request, |channel, request| async move {
+                TasksClient::new(channel).pause(request).await
+            })
+            .await
+            .map_err(|error| error.about("process"))
+    }
+
+    async fn resume(&self) -> Result<(), BackendError> {
+        self.alive()?;
+        tasks::resume(self.backend.connection(), self.id)
+            .await
+            .map_err(|error| error.about("process"))
+    }
+
+    async fn update(&self, resources: &Resources) -> Result<(), BackendError> {
+        self.alive()?;
+        let host = &self.backend.spec_options().host;
+        let resources = runtime_spec::resources_update(resources, host);
+        let request = UpdateTaskRequest {
+            container_id: self.id.to_string(),
+            resources: Some(json(RESOURCES_TYPE, &resources)?),
+            ..UpdateTaskRequest::default()
+        };
+        self.backend
+            .connection()
+            .call(UPDATE, request, |channel, request| async move {
+                TasksClient::new(channel).update(request).await
+            })
+            .await
+            .map_err(|error| error.about("process"))
+    }
+
+    async fn pids(&self) -> Result<Vec<u32>, BackendError> {
+        self.alive()?;
+        let request = ListPidsRequest {
+            container_id: self.id.to_string(),
+        };
+        let answer = self
+            .backend
+            .connection()
+            .call(LIST_PIDS, request, |channel, request| async move {
+                TasksClient::new(channel).list_pids(request).await
+            })
+            .await
+            .map_err(|error| error.about("process"))?;
+        Ok(answer.processes.into_iter().map(|info| info.pid).collect())
+    }
+
+    async fn delete(&self) -> Result<(), BackendError> {
+        if self.backend.runs().is_superseded(self.id, &self.state) {
+            return Ok(());
+        }
+        match tasks::delete(self.backend.connection(), self.id).await {
+            Ok(answer) if self.state.is_over() || answer.pid != self.pid => Ok(()),
+            Ok(answer) => {
+                // The event was missed; the answer says the same.
+                let ended = Ended::from(answer);
+                self.backend.observer().ended(self.id, &ended).await;
+                Ok(())
+            }
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error.about("task")),
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! What a backend must do, in the domain's own types.
+//!
+//! A backend runs processes and keeps roots and image content; it decides nothing. All it gets is the
+//! container's record; the one handle it gives out is a [`Task`], which belongs to one run and which
+//! the container's actor keeps. Every call is bounded in time by the backend itself.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::model::container::RootMount;
+use crate::model::spec::Resources;
+use crate::model::{Container, ContainerId, Image, LaunchFailure, Run, Signal};
+use crate::oci::archive::ImageContent;
+
+/// What runs containers.
+pub trait ContainerBackend: Send + Sync {
+    /// The handle of one run's processes.
+    type Task: Task;
+
+    /// Records the container and prepares its root. Returns how the root is mounted, to be kept with
+    /// the record. On an error, or when the caller goes away, [`Self::delete`] removes what remains.
+    fn create(
+        &self,
+        container: &Container,
+    ) -> impl Future<Output = Result<Vec<RootMount>, BackendError>> + Send;
+
+    /// Brings the backend's own record in line with `container` (its limits, as of the next start).
+    fn update(
+        &self,
+        container: &Container,
+    ) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Starts `start.run` of a created container. The task's exit is watched from before its first
+    /// instruction.
+    fn start(&self, start: Start) -> impl Future<Output = Result<Self::Task, BackendError>> + Send;
+
+    /// The handle of a run that [`Self::find`] or [`Self::inventory`] has shown to be there, running
+    /// or stopped. No call to the backend.
+    fn attach(&self, container: &Container, task: FoundTask) -> Self::Task;
+
+    /// Removes the container's record and root, whatever is there of them. Its task must be gone:
+    /// see [`Self::discard_task`]. Repeating it is OK.
+    fn delete(&self, id: ContainerId) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Kills and removes a task that nobody has a handle of: one left between create and start, or
+    /// by a container that is to be removed. Repeating it is OK.
+    fn discard_task(
+        &self,
+        id: ContainerId,
+    ) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// What there is of one container.
+    fn find(&self, id: ContainerId) -> impl Future<Output = Result<Found, BackendError>> + Send;
+
+    /// What there is of every container that this server made.
+    fn inventory(
+        &self,
+    ) -> impl Future<Output = Result<HashMap<ContainerId, Found>, BackendError>> + Send;
+
+    /// Takes in an image's content and unpacks its layers; returns the size of the unpacked layers.
+    /// All references of `image` name it afterwards. Repeating it is OK.
+    fn ingest(
+        &self,
+        image: &Image,
+        content: Arc<ImageContent>,
+    ) -> impl Future<Output = Result<u64, BackendError>> + Send;
+
+    /// Makes `reference` name `image`.
+    fn tag(
+        &self,
+        image: &Image,
+        reference: &str,
+    ) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Removes a name of an image, and its content with the last one. Repeating it is OK.
+    fn untag(&self, reference: &str) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Whether the backend can be reached; changes are seen by all receivers.
+    fn status(&self) -> watch::Receiver<Status>;
+}
+
+/// The processes of one run. Clones are the same handle.
+pub trait Task: Clone + Send + Sync + 'static {
+    /// The main process, on the host.
+    fn pid(&self) -> u32;
+
+    /// `Some` once the main process has ended; never changes after that.
+    fn exit(&self) -> watch::Receiver<Option<Exit>>;
+
+    /// How often the OOM killer has acted inside.
+    fn oom_kills(&self) -> watch::Receiver<u64>;
+
+    /// Sends a signal to the main process, or to every process.
+    fn kill(
+        &self,
+        signal: Signal,
+        scope: SignalScope,
+    ) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Freezes all processes.
+    fn pause(&self) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Thaws all processes.
+    fn resume(&self) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Changes the limits at once.
+    fn update(
+        &self,
+        resources: &Resources,
+    ) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// The ids on the host of all processes inside.
+    fn pids(&self) -> impl Future<Output = Result<Vec<u32>, BackendError>> + Send;
+
+    /// Removes what is left of the run after its exit. Repeating it is OK.
+    fn delete(&self) -> impl Future<Output = Result<(), BackendError>> + Send;
+}
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// The container.
+    pub container: Arc<Container>,
+    /// The run that begins.
+    pub run: Run,
+    /// An existing file to which stdout and stderr are appended.
+    pub output: PathBuf,
+    /// Whose network to join, for a container that shares another's: its main process.
+    pub network_pid: Option<u32>,
+}
+
+/// Whom a signal is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignalScope {
+    /// The main process.
+    Main,
+    /// Every process of the container.
+    All,
+}
+
+/// What there is of a container in the backend.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Whether its record is there.
+    pub container: bool,
+    /// Its task, if there is one.
+    pub task: Option<FoundTask>,
+}
+
+/// A task that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundTask {
+    /// Its main process.
+    pub pid: u32,
+    /// Where it is.
+    pub state: FoundState,
+}
+
+/// Where a found task is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoundState {
+    /// Made, never started.
+    Created,
+    /// Running.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Its main process has ended.
+    Stopped(Exit),
+}
+
+/// How a main process ended, as the backend saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// Its wait status.
+    pub status: WaitStatus,
+    /// When.
+    pub time: SystemTime,
+    /// Whether the OOM killer had acted in its cgroup.
+    pub oom_killed: bool,
+}
+
+/// A wait status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitStatus {
+    /// It exited with a code.
+    Exited(u8),
+    /// A signal ended it.
+    Signaled(Signal),
+    /// It is gone, and nobody saw how.
+    Lost,
+}
+
+/// Whether the backend can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// Not yet, since the server started.
+    Connecting {
+        /// What the last try met; empty before its end.
+        detail: String,
+    },
+    /// Yes; exits that happened meanwhile are settled.
+    Connected {
+        /// The backend's version.
+        version: String,
+    },
+    /// Not any more.
+    Disconnected {
+        /// What broke.
+        detail: String,
+    },
+}
+
+/// Whether a call that failed may have acted all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Applied {
+    /// It did nothing.
+    No,
+    /// It may have.
+    Unknown,
+}
+
+/// What can go wrong in a backend.
+#[derive(Debug, Clone, Error)]
+pub enum BackendError {
+    /// It cannot be reached, or did not answer in time.
+    #[error("backend {backend} is unavailable: {detail}")]
+    Unavailable {
+        /// `containerd`.
+        backend: &'static str,
+        /// What was tried and met.
+        detail: String,
+        /// Whether the call may have acted.
+        applied: Applied,
+    },
+    /// The process could not be launched.
+    #[error(transparent)]
+    Launch(#[from] LaunchFailure),
+    /// It has no such container, task or process.
+    #[error("backend {backend} has no {what}")]
+    NotFound {
+        /// `containerd`.
+        backend: &'static str,
+        /// `container`, `task`, `process`, `snapshot` ...
+        what: &'static str,
+    },
+    /// The image's unpacked layers are not in the backend any more.
+    #[error("image content {chain_id} is not in the backend")]
+    ImageContentMissing {
+        /// Chain id of the top layer.
+        chain_id: String,
+    },
+    /// The disk is full.
+    #[error("no space left on {path}")]
+    NoSpace {
+        /// Where, as far as known.
+        path: String,
+    },
+    /// The host is out of memory, processes or descriptors.
+    #[error("the host is out of {resource}")]
+    HostResources {
+        /// `memory`, `processes`, `descriptors`.
+        resource: &'static str,
+        /// `ENOMEM`, `EAGAIN`, `EMFILE`.
+        errno: &'static str,
+    },
+    /// Content does not match its digest.
+    #[error("content is {actual}, expected {expected}")]
+    DigestMismatch {
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        actual: String,
+    },
+    /// This backend cannot do it.
+    #[error("backend {backend} does not support {field}")]
+    NotSupported {
+        /// `containerd`.
+        backend: &'static str,
+        /// The option's path in the request, such as `spec.resources.io_weight`.
+        field: &'static str,
+    },
+    /// It answered something it must not.
+    #[error("unexpected answer from backend {backend}: {code}: {message}")]
+    Protocol {
+        /// `containerd`.
+        backend: &'static str,
+        /// Its status code, by name.
+        code: String,
+        /// Its words, at most 1 KiB.
+        message: String,
+    },
+}
+
+impl BackendError {
+    /// Whether the operation may have acted although it failed, so that the state must be read back.
+    #[must_use]
+    pub fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::Unavailable { applied, .. } => *applied == Applied::Unknown,
+            Self::Protocol { .. } => true,
+            Self::Launch(_)
+            | Self::NotFound { .. }
+            | Self::ImageContentMissing { .. }
+            | Self::NoSpace { .. }
+            | Self::HostResources { .. }
+            | Self::DigestMismatch { .. }
+            | Self::NotSupported { .. } => false,
+        }
+    }
+}

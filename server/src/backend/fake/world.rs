@@ -1,0 +1,179 @@
+//! What exists in the fake, and what acts on it do.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::faults::Faults;
+use super::process::Process;
+use crate::backend::{BackendError, Found, FoundState, FoundTask, Start, WaitStatus};
+use crate::model::container::RootMount;
+use crate::model::{Container, ContainerId, Digest, Image, LaunchFailure, Signal};
+use crate::oci::archive::ImageContent;
+
+/// The first pid given out: above what a kernel gives by default, so that no test can hit a real one.
+const FIRST_PID: u32 = 5_000_000;
+/// What every ingested layer is said to take unpacked, for each of its bytes.
+const UNPACKED_RATIO: u64 = 2;
+
+/// Everything in the fake.
+#[derive(Debug, Default)]
+pub(super) struct World {
+    pub(super) faults: Faults,
+    /// Records, as last brought in line.
+    pub(super) containers: HashMap<ContainerId, Container>,
+    pub(super) tasks: HashMap<ContainerId, Arc<Process>>,
+    /// What each container was last started with.
+    pub(super) starts: HashMap<ContainerId, Start>,
+    /// Ids of configs, by reference.
+    pub(super) images: BTreeMap<String, Digest>,
+    /// Chain ids whose content is gone.
+    pub(super) missing_content: HashSet<Digest>,
+    /// How the next processes end before their start returns.
+    pub(super) early_exits: Vec<WaitStatus>,
+    /// Processes removed behind the engine's back, for the next connect to settle.
+    pub(super) lost: Vec<Arc<Process>>,
+    pids: u32,
+}
+
+impl World {
+    pub(super) fn create(&mut self, container: &Container) -> Result<Vec<RootMount>, BackendError> {
+        let chain_id = &container.image.chain_id;
+        if self.missing_content.contains(chain_id) {
+            return Err(BackendError::ImageContentMissing {
+                chain_id: chain_id.to_string(),
+            });
+        }
+        self.containers.insert(container.id, container.clone());
+        Ok(vec![RootMount {
+            kind: "fake".to_owned(),
+            source: container.id.to_string(),
+            options: Vec::new(),
+        }])
+    }
+
+    pub(super) fn update(&mut self, container: &Container) -> Result<(), BackendError> {
+        let record = self.containers.get_mut(&container.id);
+        let record = record.ok_or(BackendError::NotFound {
+            backend: "fake",
+            what: "container",
+        })?;
+        *record = container.clone();
+        Ok(())
+    }
+
+    pub(super) fn start(&mut self, start: Start) -> Result<Arc<Process>, BackendError> {
+        let id = start.container.id;
+        if !self.containers.contains_key(&id) {
+            return Err(BackendError::NotFound {
+                backend: "fake",
+                what: "container",
+            });
+        }
+        if start.container.process.args.is_empty() {
+            let path = String::new();
+            return Err(LaunchFailure::ExecutableNotFound { path }.into());
+        }
+        if self.tasks.get(&id).is_some_and(|old| is_alive(old)) {
+            return Err(BackendError::Protocol {
+                backend: "fake",
+                code: "AlreadyExists".to_owned(),
+                message: format!("task {id} runs"),
+            });
+        }
+        let process = Arc::new(Process::new(self.next_pid(), FoundState::Running));
+        if !self.early_exits.is_empty() {
+            process.end(self.early_exits.remove(0));
+            process.publish();
+        }
+        self.tasks.insert(id, Arc::clone(&process));
+        self.starts.insert(id, start);
+        Ok(process)
+    }
+
+    pub(super) fn leave_created_task(&mut self, id: ContainerId) {
+        let process = Process::new(self.next_pid(), FoundState::Created);
+        self.tasks.insert(id, Arc::new(process));
+    }
+
+    /// The process that is meant, or, if it is gone, one like it that nothing will happen to.
+    pub(super) fn attach(&self, id: ContainerId, task: FoundTask) -> Arc<Process> {
+        match self.tasks.get(&id) {
+            Some(process) if process.pid() == task.pid => Arc::clone(process),
+            _ => Arc::new(Process::new(task.pid, task.state)),
+        }
+    }
+
+    pub(super) fn discard(&mut self, id: ContainerId) {
+        if let Some(process) = self.tasks.remove(&id) {
+            process.end(WaitStatus::Signaled(Signal::KILL));
+            process.publish();
+        }
+    }
+
+    pub(super) fn delete_task(
+        &mut self,
+        id: ContainerId,
+        process: &Arc<Process>,
+    ) -> Result<(), BackendError> {
+        let ours = self.tasks.get(&id);
+        if !ours.is_some_and(|found| Arc::ptr_eq(found, process)) {
+            return Ok(());
+        }
+        if is_alive(process) {
+            return Err(BackendError::Protocol {
+                backend: "fake",
+                code: "FailedPrecondition".to_owned(),
+                message: format!("task {id} must be stopped before deletion"),
+            });
+        }
+        self.tasks.remove(&id);
+        Ok(())
+    }
+
+    pub(super) fn find(&self, id: ContainerId) -> Found {
+        Found {
+            container: self.containers.contains_key(&id),
+            task: self.tasks.get(&id).map(|process| FoundTask {
+                pid: process.pid(),
+                state: process.state(),
+            }),
+        }
+    }
+
+    pub(super) fn inventory(&self) -> HashMap<ContainerId, Found> {
+        let ids = self.containers.keys();
+        ids.map(|id| (*id, self.find(*id))).collect()
+    }
+
+    pub(super) fn ingest(&mut self, image: &Image, content: &ImageContent) -> u64 {
+        self.missing_content.remove(&image.chain_id);
+        for reference in &image.references {
+            self.images.insert(reference.clone(), image.id.clone());
+        }
+        let sizes = content
+            .layers
+            .iter()
+            .map(|layer| layer.descriptor.size_bytes);
+        sizes.sum::<u64>().saturating_mul(UNPACKED_RATIO)
+    }
+
+    /// Shows all handles what happened while nobody could see it.
+    pub(super) fn settle(&mut self) {
+        for process in self.lost.drain(..) {
+            process.end(WaitStatus::Lost);
+            process.publish();
+        }
+        for process in self.tasks.values() {
+            process.publish();
+        }
+    }
+
+    fn next_pid(&mut self) -> u32 {
+        self.pids += 1;
+        FIRST_PID + self.pids
+    }
+}
+
+fn is_alive(process: &Process) -> bool {
+    !matches!(process.state(), FoundState::Stopped(_))
+}

@@ -1,0 +1,159 @@
+//! What runs containers: containerd, and for tests a fake. Chosen at run time.
+//!
+//! `contract` says what a backend must do; the enums here hold whichever was chosen, so that the
+//! engine needs neither generics nor boxes. Knows the model and OCI formats; never the engine.
+
+pub mod containerd;
+mod contract;
+pub mod fake;
+pub mod proc;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+pub use contract::{
+    Applied, BackendError, ContainerBackend, Exit, Found, FoundState, FoundTask, SignalScope,
+    Start, Status, Task, WaitStatus,
+};
+
+use crate::model::container::RootMount;
+use crate::model::spec::Resources;
+use crate::model::{Container, ContainerId, Image, Signal};
+use crate::oci::archive::ImageContent;
+
+/// The chosen backend.
+#[derive(Debug, Clone)]
+pub enum Backend {
+    /// A containerd daemon.
+    Containerd(containerd::Containerd),
+    /// In memory, with faults to inject.
+    Fake(fake::Fake),
+}
+
+/// A run's processes in the chosen backend.
+#[derive(Debug, Clone)]
+pub enum TaskHandle {
+    /// A containerd task.
+    Containerd(containerd::ContainerdTask),
+    /// A fake one.
+    Fake(fake::FakeTask),
+}
+
+impl Backend {
+    /// `containerd` or `fake`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Containerd(_) => "containerd",
+            Self::Fake(_) => "fake",
+        }
+    }
+}
+
+/// Calls the same method on whichever variant there is.
+macro_rules! either {
+    ($enum:ident, $value:expr, $inner:ident => $call:expr) => {
+        match $value {
+            $enum::Containerd($inner) => $call,
+            $enum::Fake($inner) => $call,
+        }
+    };
+}
+
+impl ContainerBackend for Backend {
+    type Task = TaskHandle;
+
+    async fn create(&self, container: &Container) -> Result<Vec<RootMount>, BackendError> {
+        either!(Self, self, backend => backend.create(container).await)
+    }
+
+    async fn update(&self, container: &Container) -> Result<(), BackendError> {
+        either!(Self, self, backend => backend.update(container).await)
+    }
+
+    async fn start(&self, start: Start) -> Result<TaskHandle, BackendError> {
+        match self {
+            Self::Containerd(backend) => backend.start(start).await.map(TaskHandle::Containerd),
+            Self::Fake(backend) => backend.start(start).await.map(TaskHandle::Fake),
+        }
+    }
+
+    fn attach(&self, container: &Container, task: FoundTask) -> TaskHandle {
+        match self {
+            Self::Containerd(backend) => TaskHandle::Containerd(backend.attach(container, task)),
+            Self::Fake(backend) => TaskHandle::Fake(backend.attach(container, task)),
+        }
+    }
+
+    async fn delete(&self, id: ContainerId) -> Result<(), BackendError> {
+        either!(Self, self, backend => backend.delete(id).await)
+    }
+
+    async fn discard_task(&self, id: ContainerId) -> Result<(), BackendError> {
+        either!(Self, self, backend => backend.discard_task(id).await)
+    }
+
+    async fn find(&self, id: ContainerId) -> Result<Found, BackendError> {
+        either!(Self, self, backend => backend.find(id).await)
+    }
+
+    async fn inventory(&self) -> Result<HashMap<ContainerId, Found>, BackendError> {
+        either!(Self, self, backend => backend.inventory().await)
+    }
+
+    async fn ingest(&self, image: &Image, content: Arc<ImageContent>) -> Result<u64, BackendError> {
+        either!(Self, self, backend => backend.ingest(image, content).await)
+    }
+
+    async fn tag(&self, image: &Image, reference: &str) -> Result<(), BackendError> {
+        either!(Self, self, backend => backend.tag(image, reference).await)
+    }
+
+    async fn untag(&self, reference: &str) -> Result<(), BackendError> {
+        either!(Self, self, backend => backend.untag(reference).await)
+    }
+
+    fn status(&self) -> watch::Receiver<Status> {
+        either!(Self, self, backend => backend.status())
+    }
+}
+
+impl Task for TaskHandle {
+    fn pid(&self) -> u32 {
+        either!(Self, self, task => task.pid())
+    }
+
+    fn exit(&self) -> watch::Receiver<Option<Exit>> {
+        either!(Self, self, task => task.exit())
+    }
+
+    fn oom_kills(&self) -> watch::Receiver<u64> {
+        either!(Self, self, task => task.oom_kills())
+    }
+
+    async fn kill(&self, signal: Signal, scope: SignalScope) -> Result<(), BackendError> {
+        either!(Self, self, task => task.kill(signal, scope).await)
+    }
+
+    async fn pause(&self) -> Result<(), BackendError> {
+        either!(Self, self, task => task.pause().await)
+    }
+
+    async fn resume(&self) -> Result<(), BackendError> {
+        either!(Self, self, task => task.resume().await)
+    }
+
+    async fn update(&self, resources: &Resources) -> Result<(), BackendError> {
+        either!(Self, self, task => task.update(resources).await)
+    }
+
+    async fn pids(&self) -> Result<Vec<u32>, BackendError> {
+        either!(Self, self, task => task.pids().await)
+    }
+
+    async fn delete(&self) -> Result<(), BackendError> {
+        either!(Self, self, task => task.delete().await)
+    }
+}

@@ -1,0 +1,116 @@
+//! Processes as the host's `/proc` shows them (proc(5)). Blocking, but never slow.
+
+use std::fs;
+use std::time::Duration;
+
+/// Longest command line shown.
+const MAX_ARGS_BYTES: usize = 4 << 10;
+
+/// One process inside a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessInfo {
+    /// On the host.
+    pub pid: u32,
+    /// Its parent, on the host.
+    pub parent_pid: u32,
+    /// Inside the container.
+    pub container_pid: u32,
+    /// User id; that of the host, which is the one inside without a user namespace.
+    pub uid: u32,
+    /// Command line, cut at 4 KiB.
+    pub args: Vec<String>,
+    /// CPU time used.
+    pub cpu_time: Duration,
+    /// Resident memory.
+    pub resident_bytes: u64,
+}
+
+/// A process's state, `R`, `S`, `D`, `Z` ...; none if it is gone.
+#[must_use]
+pub fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    fields_after_name(&stat)?.first()?.chars().next()
+}
+
+/// What there is to know of a process; none if it is gone.
+#[must_use]
+pub fn process_info(pid: u32) -> Option<ProcessInfo> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let cmdline = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let fields = fields_after_name(&stat)?;
+    let number = |index: usize| {
+        fields
+            .get(index)
+            .and_then(|field| field.parse::<u64>().ok())
+    };
+    // Fields 14 and 15 of stat, in ticks; the first field after the name is number 3.
+    let ticks = number(11)?.saturating_add(number(12)?);
+    let from_status = |key: &str| status.lines().find_map(|line| line.strip_prefix(key));
+    Some(ProcessInfo {
+        pid,
+        parent_pid: u32::try_from(number(1)?).ok()?,
+        container_pid: from_status("NSpid:")?
+            .split_whitespace()
+            .last()?
+            .parse()
+            .ok()?,
+        uid: from_status("Uid:")?
+            .split_whitespace()
+            .nth(1)?
+            .parse()
+            .ok()?,
+        args: command_line(&cmdline),
+        cpu_time: Duration::from_secs_f64(
+            // Ticks of a process stay far below 2^52.
+            ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
+        ),
+        resident_bytes: number(21)?.saturating_mul(rustix::param::page_size() as u64),
+    })
+}
+
+/// The fields of a `stat` line after the name, which is in parentheses and may hold anything.
+fn fields_after_name(stat: &str) -> Option<Vec<&str>> {
+    Some(stat.rsplit_once(')')?.1.split_whitespace().collect())
+}
+
+fn command_line(cmdline: &[u8]) -> Vec<String> {
+    let cut = &cmdline[..cmdline.len().min(MAX_ARGS_BYTES)];
+    let whole = cut.strip_suffix(b"\0").unwrap_or(cut);
+    if whole.is_empty() {
+        return Vec::new();
+    }
+    whole
+        .split(|byte| *byte == 0)
+        .map(|arg| String::from_utf8_lossy(arg).into_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_shows_itself() {
+        let info = process_info(std::process::id()).expect("it runs");
+        assert_eq!(info.pid, std::process::id());
+        assert_eq!(info.uid, rustix::process::getuid().as_raw());
+        assert!(info.resident_bytes > 0);
+        assert!(!info.args.is_empty());
+        assert!(matches!(state(info.pid), Some('R' | 'S')));
+    }
+
+    #[test]
+    fn a_process_that_is_gone_shows_nothing() {
+        assert_eq!(process_info(u32::MAX), None);
+        assert_eq!(state(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_name_with_parentheses_and_spaces_does_not_shift_the_fields() {
+        assert_eq!(
+            fields_after_name("1 (a) b (c) S 0 1"),
+            Some(vec!["S", "0", "1"])
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! What the engine is asked for and what it answers: plain values, already checked for form.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::backend::Status;
+use crate::model::image::Platform;
+use crate::model::request::{Cause, Deduplication};
+use crate::model::spec::{Resources, TextMap};
+use crate::model::{Container, ContainerSpec, ExitStatus, Run, Signal};
+use crate::store::StoreError;
+
+/// Who asks, in which call, and whether it may be a repeat. Travels with the command.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The cause that its events will carry.
+    pub cause: Cause,
+    /// The idempotency key, if the request has one.
+    pub deduplication: Option<Deduplication>,
+    /// When the caller stops waiting. What runs goes on; only waiting for others' calls ends.
+    pub deadline: Option<Instant>,
+}
+
+/// An answer, and whether it is the stored one of an earlier call with the same idempotency key.
+#[derive(Debug, Clone)]
+pub struct Answer<T> {
+    /// The answer.
+    pub value: T,
+    /// Whether it was stored.
+    pub replayed: bool,
+}
+
+/// What to create.
+#[derive(Debug, Clone)]
+pub struct CreateContainer {
+    /// Name, already checked for form; made up if `None`.
+    pub name: Option<String>,
+    /// What to run.
+    pub spec: ContainerSpec,
+    /// Labels.
+    pub labels: TextMap,
+    /// Platform of the local content to take; `None` for the host's.
+    pub platform: Option<Platform>,
+    /// Start it too.
+    pub start: bool,
+}
+
+/// What to change. `None` leaves a field alone.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateContainer {
+    /// New name.
+    pub name: Option<String>,
+    /// Labels to add or replace.
+    pub set_labels: TextMap,
+    /// Keys of labels to remove.
+    pub remove_labels: Vec<String>,
+    /// Limits to change, each a change of one field.
+    pub resources: Vec<ResourceChange>,
+    /// If set, must match.
+    pub etag: Option<String>,
+}
+
+/// A change to the limits: the API's path of what changes, and a function that makes the change.
+#[derive(Debug, Clone)]
+pub struct ResourceChange {
+    /// `resources.memory_limit_bytes`, or `resources` for all of them.
+    pub path: String,
+    /// The limits to take the field from.
+    pub from: Resources,
+}
+
+/// How to delete.
+#[derive(Debug, Clone, Default)]
+pub struct DeleteContainer {
+    /// Stop it first if it runs.
+    pub force: bool,
+    /// With force: time between the stop signal and SIGKILL; zero for SIGKILL at once.
+    pub grace_period: Duration,
+    /// If set, must match.
+    pub etag: Option<String>,
+}
+
+/// How to stop.
+#[derive(Debug, Clone, Default)]
+pub struct StopContainer {
+    /// `None` for the spec's, else the image's, else SIGTERM.
+    pub signal: Option<Signal>,
+    /// `None` for the spec's.
+    pub grace_period: Option<Duration>,
+    /// If set, must be the container's run.
+    pub expected_run: Option<Run>,
+}
+
+/// What became of a start.
+#[derive(Debug, Clone)]
+pub struct Started {
+    /// False if it was running.
+    pub changed: bool,
+    /// The container.
+    pub container: Arc<Container>,
+}
+
+/// What became of a stop.
+#[derive(Debug, Clone)]
+pub struct Stopped {
+    /// False if it was not running.
+    pub changed: bool,
+    /// Whether SIGKILL was sent because the grace period passed.
+    pub killed: bool,
+    /// How the run ended; absent if it never started.
+    pub exit: Option<Arc<ExitStatus>>,
+}
+
+/// What to import.
+#[derive(Debug, Clone)]
+pub struct ImportImage {
+    /// The archive: a tar, plain or compressed. The importer may delete it.
+    pub archive: PathBuf,
+    /// Reference (normalised), if the archive has none.
+    pub reference: Option<String>,
+    /// Only this platform; `None` for the host's.
+    pub platform: Option<Platform>,
+}
+
+/// What deleting an image did.
+#[derive(Debug, Clone, Default)]
+pub struct DeletedImage {
+    /// References removed; empty if it did not exist.
+    pub untagged: Vec<String>,
+    /// Digests of images removed.
+    pub deleted: Vec<String>,
+}
+
+/// The server's own state.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// The backend.
+    pub backend: Status,
+    /// Why the store cannot write, if it cannot.
+    pub store: Option<StoreError>,
+}

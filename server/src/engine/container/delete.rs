@@ -1,0 +1,162 @@
+//! Deleting: a sequence of steps, each safe to repeat, that is gone on with until it is done, also by
+//! the next server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::actor::{Actor, Outcome};
+use super::command::{Reply, wait_with};
+use super::create::remove_files;
+use super::settle::lost;
+use super::start::Starting;
+use crate::backend::{BackendError, ContainerBackend, Task, TaskHandle};
+use crate::engine::core::Core;
+use crate::engine::{DeleteContainer, Error, StopContainer};
+use crate::model::container::{Intent, Operation};
+use crate::model::{Cause, ContainerId, EventKind, State};
+
+impl Actor {
+    pub(super) async fn delete(
+        &mut self,
+        cause: Cause,
+        delete: &DeleteContainer,
+        reply: Reply<()>,
+    ) {
+        wait_with(&mut self.deletions, reply);
+        let intent = Intent {
+            cause: Some(cause.clone()),
+            key: None,
+            operation: Operation::Delete,
+        };
+        match self.record.state() {
+            State::Running | State::Paused => {
+                let stop = StopContainer {
+                    grace_period: Some(delete.grace_period),
+                    ..StopContainer::default()
+                };
+                self.begin_stop(cause, &stop, Some(intent)).await;
+            }
+            State::Stopping => self.delete_after_stop(intent, delete.grace_period).await,
+            State::Created | State::Exited | State::BackingOff | State::Failed => {
+                self.begin_delete(intent).await;
+            }
+            // Policy defers or joins these.
+            State::Creating | State::Starting | State::Deleting => {}
+        }
+    }
+
+    /// The stop under way ends in a deletion now; a restart that was to follow does not happen.
+    async fn delete_after_stop(&mut self, intent: Intent, grace: Duration) {
+        let mut draft = self.record.draft();
+        if let Some(stop) = &mut draft.next.stop {
+            stop.then = Some(intent);
+        }
+        let given_back = self
+            .claim
+            .as_ref()
+            .map(crate::engine::idempotency::Claim::given_back);
+        if let Err(error) = self.record.commit(draft.with(given_back)).await {
+            return self.deletion_failed(&error);
+        }
+        self.claim = None;
+        if let Some(starting) = self.starting.take() {
+            let container = self.record.container().id.to_string();
+            starting.refuse(Error::DeletedConcurrently { container });
+        }
+        self.shorten_grace(grace).await;
+        self.stop_again();
+    }
+
+    /// Stores the intent; the removal is the actor's next step.
+    pub(super) async fn begin_delete(&mut self, intent: Intent) {
+        let mut draft = self.record.draft_to(State::Deleting);
+        draft.next.intent = Some(intent);
+        match self.record.commit(draft).await {
+            Ok(()) => {
+                // Whatever was to be tried again is part of the removal.
+                self.timer = None;
+                self.next_step();
+            }
+            Err(error) => self.deletion_failed(&error),
+        }
+    }
+
+    /// Removes a container whose start, asked for with its create, could not even be begun.
+    pub(super) fn delete_failed_create(&mut self) {
+        let cause = self.record.intent().and_then(|intent| intent.cause.clone());
+        self.record.force_deleting(Intent {
+            cause,
+            key: None,
+            operation: Operation::Delete,
+        });
+        self.next_step();
+    }
+
+    /// Removes what there is, in an order that leaves nothing unreferenced behind.
+    pub(super) fn remove(&mut self) {
+        let (core, id) = (self.core.clone(), self.record.container().id);
+        // A task that still runs, of a container out of control, is not removed but discarded.
+        let remains = self.task.clone().filter(|_| self.remains);
+        let discard = self.unknown_task || self.task.is_some();
+        self.begin(&tracing::Span::current(), async move {
+            Outcome::Removed(remove(&core, id, remains, discard).await)
+        });
+    }
+
+    pub(super) async fn removed(&mut self, result: Result<(), BackendError>) {
+        if let Err(error) = result {
+            tracing::warn!(container = %self.record.container().id, %error, "a deletion is not done yet");
+            self.deletion_failed(&error.into());
+            return self.retry_later();
+        }
+        if self.record.run_is_open() {
+            let known = self
+                .task
+                .as_ref()
+                .and_then(|task| task.exit().borrow().clone());
+            self.run_ended(known.unwrap_or_else(lost)).await;
+        }
+        let cause = self.record.intent().and_then(|intent| intent.cause.clone());
+        let draft = self
+            .record
+            .draft_deleted()
+            .event(EventKind::ContainerDeleted, cause)
+            .synced();
+        self.record.commit_observed(draft).await;
+        self.gone = true;
+        for reply in self.deletions.drain(..) {
+            drop(reply.send(Ok(())));
+        }
+        self.answer_failed_create();
+    }
+
+    /// The callers hear of it; the deletion goes on.
+    fn deletion_failed(&mut self, error: &Error) {
+        for reply in self.deletions.drain(..) {
+            drop(reply.send(Err(error.clone())));
+        }
+        self.answer_failed_create();
+    }
+
+    fn answer_failed_create(&mut self) {
+        if let Some((reply, error)) = self.failed_create.take() {
+            Starting::Created(reply).refuse(error);
+        }
+    }
+}
+
+async fn remove(
+    core: &Arc<Core>,
+    id: ContainerId,
+    remains: Option<TaskHandle>,
+    discard: bool,
+) -> Result<(), BackendError> {
+    if let Some(remains) = remains {
+        remains.delete().await?;
+    } else if discard {
+        core.backend.discard_task(id).await?;
+    }
+    core.backend.delete(id).await?;
+    remove_files(core, id).await;
+    Ok(())
+}

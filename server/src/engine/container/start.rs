@@ -1,0 +1,325 @@
+//! Starting: the intent is stored with the run's number, the backend starts the process, then the run
+//! exists. A start that fails takes the number back.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::actor::{Actor, Doubt, Outcome};
+use super::command::{Reply, StartOrder};
+use crate::backend::{BackendError, ContainerBackend, Start, Task, TaskHandle};
+use crate::engine::core::Core;
+use crate::engine::idempotency::Claim;
+use crate::engine::{Error, Started};
+use crate::model::container::{Intent, Operation};
+use crate::model::spec::Network;
+use crate::model::{Cause, Container, ContainerId, EventKind, Failure, LaunchFailure, Run, State};
+use std::time::SystemTime;
+
+/// Who waits for a start.
+pub(super) enum Starting {
+    /// A create, with or without a start.
+    Created(Reply<Arc<Container>>),
+    Started(Reply<Started>),
+    Restarted(Reply<Arc<Container>>),
+}
+
+impl Starting {
+    fn answer(self, container: Arc<Container>) {
+        match self {
+            Self::Created(reply) | Self::Restarted(reply) => drop(reply.send(Ok(container))),
+            Self::Started(reply) => drop(reply.send(Ok(Started {
+                changed: true,
+                container,
+            }))),
+        }
+    }
+
+    pub(super) fn refuse(self, error: Error) {
+        match self {
+            Self::Created(reply) | Self::Restarted(reply) => drop(reply.send(Err(error))),
+            Self::Started(reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl StartOrder {
+    pub(super) fn answer(self, started: Started) {
+        drop(self.reply.send(Ok(started)));
+    }
+}
+
+impl Actor {
+    pub(super) async fn start(&mut self, span: &tracing::Span, order: StartOrder) {
+        self.claim = order.claim;
+        self.starting = Some(Starting::Started(order.reply));
+        self.begin_start(span, order.cause, Operation::Start).await;
+    }
+
+    /// Stores the intent and asks the backend.
+    pub(super) async fn begin_start(
+        &mut self,
+        span: &tracing::Span,
+        cause: Cause,
+        operation: Operation,
+    ) {
+        let mut draft = self.record.draft_to(State::Starting);
+        draft.next.run = draft.next.run.next();
+        draft.next.failure = None;
+        draft.next.signaled = None;
+        draft.next.stop = None;
+        let key = self.claim.as_ref().map(|claim| claim.key().clone());
+        draft.next.intent = Some(Intent {
+            cause: Some(cause),
+            key,
+            operation,
+        });
+        let id = draft.next.id;
+        let pending = self.claim.as_mut().map(|claim| claim.pending(id));
+        if let Err(error) = self.record.commit(draft.with(pending)).await {
+            return self.start_not_begun(operation, error);
+        }
+        self.timer = None;
+        let (core, container) = (self.core.clone(), self.record.snapshot());
+        // Both stay on the actor's list until the start is known to have got rid of them.
+        let remains = self.task.clone().filter(|_| self.remains);
+        let discard = self.unknown_task;
+        self.begin(span, async move {
+            Outcome::Started(launch(core, container, remains, discard).await)
+        });
+    }
+
+    /// The intent could not be stored: nothing has changed, but a create with a start must be undone.
+    fn start_not_begun(&mut self, operation: Operation, error: Error) {
+        self.claim = None;
+        if operation == Operation::Start {
+            self.record.clear_intent();
+        }
+        match self.starting.take() {
+            Some(Starting::Created(reply)) if operation == Operation::CreateAndStart => {
+                self.failed_create = Some((reply, error));
+                self.delete_failed_create();
+            }
+            Some(starting) => starting.refuse(error),
+            None => {}
+        }
+        self.next_step();
+    }
+
+    pub(super) async fn started(&mut self, result: Result<TaskHandle, BackendError>) {
+        match result {
+            Ok(task) => self.run_began(task).await,
+            Err(error) if error.leaves_doubt() => {
+                tracing::warn!(container = %self.record.container().id, %error, "it is not known whether it started");
+                self.raise(Doubt::Container);
+                if let Some(starting) = self.starting.take() {
+                    starting.refuse(error.into());
+                }
+            }
+            Err(error) => {
+                self.doubt_if_missing(&error);
+                self.start_failed(failure_of(&error), Some(error.into()))
+                    .await
+            }
+        }
+    }
+
+    /// If the backend has no such container, somebody else has removed it.
+    pub(super) fn doubt_if_missing(&mut self, error: &BackendError) {
+        if matches!(error, BackendError::NotFound { .. }) {
+            self.raise(Doubt::Container);
+        }
+    }
+
+    /// The process runs (and may have ended since).
+    pub(super) async fn run_began(&mut self, task: TaskHandle) {
+        let mut draft = self.record.draft_to(State::Running);
+        draft.next.pid = Some(task.pid());
+        draft.next.start_time = Some(SystemTime::now());
+        draft.next.exit_status = None;
+        let intent = draft.next.intent.take();
+        let answer = match self.starting {
+            Some(Starting::Started(_)) => self.started_change(&draft.next),
+            // Also for a create or restart that the last server began.
+            Some(Starting::Created(_) | Starting::Restarted(_)) | None => {
+                self.interrupted_answer(intent.as_ref(), &draft.next)
+            }
+        };
+        let cause = intent.and_then(|intent| intent.cause);
+        let draft = draft.event(EventKind::ContainerStarted, cause).with(answer);
+        self.record.commit_observed(draft).await;
+        self.watch_run(task);
+        self.answer_start();
+    }
+
+    /// The answer to store for a call whose caller is not known here any more: its method tells its form.
+    fn interrupted_answer(
+        &mut self,
+        intent: Option<&Intent>,
+        container: &Container,
+    ) -> Option<crate::store::Change> {
+        let is_start = intent
+            .and_then(|intent| intent.key.as_ref())
+            .is_some_and(|key| key.method.ends_with("/StartContainer"));
+        if is_start {
+            self.started_change(container)
+        } else {
+            self.answer_change(container)
+        }
+    }
+
+    fn started_change(&mut self, container: &Container) -> Option<crate::store::Change> {
+        let claim = self.claim.as_mut()?;
+        let answer = StoredStart {
+            changed: true,
+            container: Arc::new(container.clone()),
+        };
+        claim
+            .answered(&answer)
+            .inspect_err(|error| tracing::error!(%error, "an answer is not stored"))
+            .ok()
+    }
+
+    /// A new run's processes are to be watched.
+    pub(super) fn watch_run(&mut self, task: TaskHandle) {
+        self.task = Some(task);
+        self.remains = false;
+        self.unknown_task = false;
+        self.oom_seen = 0;
+        self.killed = false;
+        self.frozen = false;
+    }
+
+    /// Answers whoever waits for the create or start, which is committed.
+    pub(super) fn answer_start(&mut self) {
+        if let Some(claim) = self.claim.take() {
+            claim.complete();
+        }
+        if let Some(starting) = self.starting.take() {
+            starting.answer(self.record.snapshot());
+        }
+    }
+
+    /// No process has run. `error` is for whoever waits for the start, if anybody still does.
+    pub(super) async fn start_failed(&mut self, failure: Failure, error: Option<Error>) {
+        let container = self.record.container();
+        let before = Run(container.run.0.saturating_sub(1));
+        let state = if before == Run::default() {
+            State::Created
+        } else {
+            State::Exited
+        };
+        let mut draft = self.record.draft_to(state);
+        draft.next.run = before;
+        draft.next.failure = Some(failure.clone());
+        let intent = draft.next.intent.take();
+        let given_back = self.claim.as_ref().map(Claim::given_back);
+        let cause = intent.as_ref().and_then(|intent| intent.cause.clone());
+        let undo = intent.filter(|intent| intent.operation == Operation::CreateAndStart);
+        if let Some(intent) = undo.clone() {
+            draft.next.state = State::Deleting;
+            draft.next.intent = Some(Intent {
+                operation: Operation::Delete,
+                key: None,
+                ..intent
+            });
+        }
+        let draft = draft
+            .event(EventKind::ContainerStartFailed { failure }, cause)
+            .with(given_back);
+        self.record.commit_observed(draft).await;
+        self.claim = None;
+        match (self.starting.take(), error) {
+            (Some(Starting::Created(reply)), Some(error)) if undo.is_some() => {
+                self.failed_create = Some((reply, error));
+            }
+            (Some(starting), Some(error)) => starting.refuse(error),
+            (_, None) | (None, _) => {}
+        }
+    }
+}
+
+/// A start's answer as it is stored.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub(crate) struct StoredStart {
+    pub(crate) changed: bool,
+    pub(crate) container: Arc<Container>,
+}
+
+/// Removes the last run's remains, or a task that should not be, if they are there still, and starts
+/// the next run.
+async fn launch(
+    core: Arc<Core>,
+    container: Arc<Container>,
+    remains: Option<TaskHandle>,
+    discard: bool,
+) -> Result<TaskHandle, BackendError> {
+    if let Some(remains) = remains {
+        remains.delete().await?;
+    } else if discard {
+        core.backend.discard_task(container.id).await?;
+    }
+    let network_pid = network_pid(&core, &container)?;
+    let output = prepare_output(&core, container.id).await?;
+    let run = container.run;
+    core.backend
+        .start(Start {
+            container,
+            run,
+            output,
+            network_pid,
+        })
+        .await
+}
+
+/// The main process of the container whose network is to be shared.
+fn network_pid(core: &Core, container: &Container) -> Result<Option<u32>, BackendError> {
+    let Network::Container { container: key } = &container.spec.network else {
+        return Ok(None);
+    };
+    let found = core.registry.find(key).map(|entry| entry.container()).ok();
+    let pid = found.as_ref().and_then(|other| other.pid);
+    let not_running = || LaunchFailure::NetworkContainerNotRunning {
+        container: key.clone(),
+        state: found
+            .as_ref()
+            .map_or_else(|| "ABSENT".to_owned(), |other| other.state.to_string()),
+    };
+    pid.map(Some).ok_or_else(|| not_running().into())
+}
+
+/// The file that takes the output; the runtime appends to it by itself, whoever dies.
+async fn prepare_output(core: &Core, id: ContainerId) -> Result<PathBuf, BackendError> {
+    let dir = core.container_dir(id);
+    let path = dir.join("output.log");
+    let made = async {
+        tokio::fs::create_dir_all(&dir).await?;
+        tokio::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .await
+    };
+    match made.await {
+        Ok(_) => Ok(path),
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+            Err(BackendError::NoSpace {
+                path: dir.display().to_string(),
+            })
+        }
+        Err(error) => {
+            let message = format!("the output file cannot be made: {error}");
+            Err(LaunchFailure::Refused { message }.into())
+        }
+    }
+}
+
+/// The failure as the record keeps it.
+fn failure_of(error: &BackendError) -> Failure {
+    match error {
+        BackendError::Launch(failure) => failure.clone().into(),
+        other => LaunchFailure::Refused {
+            message: other.to_string(),
+        }
+        .into(),
+    }
+}

@@ -1,0 +1,132 @@
+//! What the engine can answer instead of doing what it was asked to.
+
+use thiserror::Error;
+
+use crate::backend::BackendError;
+use crate::journal::JournalError;
+use crate::model::{Run, State};
+use crate::oci::archive::ArchiveError;
+use crate::oci::process::ProcessError;
+use crate::store::StoreError;
+
+/// A refusal or a failure. Variants are one to one with what a caller can do about them.
+#[derive(Debug, Clone, Error)]
+#[expect(
+    missing_docs,
+    reason = "the messages say what each is, and the fields are named in them"
+)]
+pub enum Error {
+    #[error("container {container:?} does not exist")]
+    ContainerNotFound { container: String },
+    #[error("name {name:?} is taken by container {existing}")]
+    NameInUse { name: String, existing: String },
+    #[error("container {container} is {state}, not running")]
+    NotRunning { container: String, state: State },
+    #[error("container {container} is {state}; stop it first, or use force")]
+    StillRunning { container: String, state: State },
+    #[error("container {container} is paused")]
+    Paused { container: String },
+    #[error("control of container {container} was lost; only deletion is possible")]
+    ControlLost { container: String },
+    #[error("run {run} of container {container} can never meet the condition: it is {state}")]
+    ConditionUnreachable {
+        container: String,
+        run: Run,
+        state: State,
+        conditions: String,
+    },
+    #[error("container {container} is at run {run}, not at {expected}")]
+    RunChanged {
+        container: String,
+        expected: Run,
+        run: Run,
+    },
+    #[error("container {container} has changed; its etag is {etag}")]
+    EtagMismatch { container: String, etag: String },
+    #[error("container {container} is busy: {operation}")]
+    OperationInProgress {
+        container: String,
+        operation: &'static str,
+        /// The call that is under way; empty for the server's own acts.
+        request_id: String,
+    },
+    #[error("container {container} was deleted meanwhile")]
+    DeletedConcurrently { container: String },
+    #[error("container {container} survived SIGKILL; phase {phase}")]
+    StopTimedOut { container: String, phase: String },
+    #[error("the server keeps at most {limit} containers")]
+    TooManyContainers { limit: usize },
+
+    #[error("idempotency key {key:?} was used with another request, in call {first_request_id}")]
+    IdempotencyKeyMismatch {
+        key: String,
+        first_request_id: String,
+    },
+    #[error("the first call with idempotency key {key:?}, {first_request_id}, has not ended yet")]
+    IdempotentRequestInProgress {
+        key: String,
+        first_request_id: String,
+    },
+
+    #[error("image {image:?} does not exist")]
+    ImageNotFound { image: String },
+    #[error("image {image:?} has nothing for {platform}; it has {available}")]
+    PlatformNotFound {
+        image: String,
+        platform: String,
+        available: String,
+    },
+    #[error("reference {reference:?} names image {existing}")]
+    ReferenceInUse { reference: String, existing: String },
+    #[error("image {image} is used by {containers}")]
+    ImageInUse { image: String, containers: String },
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+
+    #[error("{field}: {problem}")]
+    InvalidField {
+        field: &'static str,
+        problem: String,
+    },
+    #[error("backend {backend} does not support {field}")]
+    OptionNotSupported {
+        field: String,
+        backend: &'static str,
+    },
+
+    #[error("the server is recovering its state: {phase}")]
+    Starting { phase: &'static str },
+    #[error("the server is stopping")]
+    Draining,
+
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("a cursor of epoch {epoch} is of no use: the journal was replaced")]
+    EpochChanged {
+        epoch: String,
+        oldest: String,
+        newest: String,
+    },
+    #[error("the cursor is from another server")]
+    ForeignCursor,
+
+    /// A bug: an actor or task ended that must not.
+    #[error("internal error: {what}")]
+    Bug { what: &'static str },
+}
+
+impl From<ProcessError> for Error {
+    fn from(error: ProcessError) -> Self {
+        match error {
+            ProcessError::NoCommand => Self::InvalidField {
+                field: "spec.process.args",
+                problem: error.to_string(),
+            },
+            ProcessError::Account(failure) => Self::Backend(failure.into()),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The images there are, by id, manifest digest and reference.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::engine::Error;
+use crate::model::image::Platform;
+use crate::model::{Digest, Image};
+use crate::oci::reference::{self, ImageKey};
+
+/// The images there are. Changed only after the change is committed.
+#[derive(Debug)]
+pub(crate) struct Images {
+    index: RwLock<Index>,
+    /// Whose turn it is to change images: changes wait for the backend and the store, one at a time.
+    pub(super) turn: tokio::sync::Semaphore,
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        Self {
+            index: RwLock::default(),
+            turn: tokio::sync::Semaphore::new(1),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    by_id: HashMap<Digest, Arc<Image>>,
+    by_reference: HashMap<String, Digest>,
+}
+
+/// A reference as images are kept under, or the text itself where it is an id or none at all.
+pub(crate) fn normalized(reference: &str) -> String {
+    reference::normalize(reference).unwrap_or_else(|_| reference.to_owned())
+}
+
+impl Images {
+    /// Takes up what was stored.
+    pub(crate) fn restore(&self, images: Vec<Image>) {
+        images
+            .into_iter()
+            .for_each(|image| self.put(&Arc::new(image)));
+    }
+
+    /// Enters an image, or its new state.
+    pub(super) fn put(&self, image: &Arc<Image>) {
+        let mut index = self.index.write();
+        index.by_reference.retain(|_, id| *id != image.id);
+        for reference in &image.references {
+            index
+                .by_reference
+                .insert(reference.clone(), image.id.clone());
+        }
+        index.by_id.insert(image.id.clone(), image.clone());
+    }
+
+    /// Takes an image out.
+    pub(super) fn remove(&self, id: &Digest) {
+        let mut index = self.index.write();
+        index.by_reference.retain(|_, holder| holder != id);
+        index.by_id.remove(id);
+    }
+
+    /// The image that `key` names: a reference, a digest or an id.
+    ///
+    /// # Errors
+    /// [`Error::ImageNotFound`].
+    pub(crate) fn find(&self, key: &str) -> Result<Arc<Image>, Error> {
+        let not_found = || Error::ImageNotFound {
+            image: key.to_owned(),
+        };
+        let index = self.index.read();
+        let image = match ImageKey::parse(key).map_err(|_| not_found())? {
+            ImageKey::Id(digest) => index.by_digest(&digest),
+            ImageKey::Reference(reference) => index.by_name(&reference),
+        };
+        image.cloned().ok_or_else(not_found)
+    }
+
+    /// As [`Self::find`], and for a platform if one is asked for.
+    ///
+    /// # Errors
+    /// [`Error::ImageNotFound`], [`Error::PlatformNotFound`].
+    pub(crate) fn find_for(
+        &self,
+        key: &str,
+        platform: Option<&Platform>,
+    ) -> Result<Arc<Image>, Error> {
+        let image = self.find(key)?;
+        match platform {
+            Some(wanted) if !image.platform.satisfies(wanted) => Err(Error::PlatformNotFound {
+                image: key.to_owned(),
+                platform: wanted.to_string(),
+                available: image.platform.to_string(),
+            }),
+            _ => Ok(image),
+        }
+    }
+
+    /// The image with this id.
+    pub(super) fn get(&self, id: &Digest) -> Option<Arc<Image>> {
+        self.index.read().by_id.get(id).cloned()
+    }
+
+    /// All images, in order of creation and id.
+    pub(crate) fn list(&self) -> Vec<Arc<Image>> {
+        let mut images: Vec<_> = self.index.read().by_id.values().cloned().collect();
+        images.sort_by(|a, b| (a.create_time, &a.id).cmp(&(b.create_time, &b.id)));
+        images
+    }
+}
+
+impl Index {
+    fn by_digest(&self, digest: &Digest) -> Option<&Arc<Image>> {
+        let of_manifest = || {
+            self.by_id
+                .values()
+                .find(|image| image.target.digest == *digest)
+        };
+        self.by_id.get(digest).or_else(of_manifest)
+    }
+
+    /// A reference with a digest names the content; its tag is for people.
+    fn by_name(&self, reference: &str) -> Option<&Arc<Image>> {
+        match reference.split_once('@') {
+            Some((_, digest)) => digest
+                .parse()
+                .ok()
+                .and_then(|digest| self.by_digest(&digest)),
+            None => self
+                .by_reference
+                .get(reference)
+                .and_then(|id| self.by_id.get(id)),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The domain: containers and images, one actor per container, the events they make.
+//!
+//! Commands go to the container's actor (`container::actor`) together with their [`Cause`](crate::model::Cause); reads see
+//! snapshots and the journal and wait for nobody. Knows no tonic, no http, no containerd.
+
+mod api;
+mod commands;
+pub mod container;
+mod core;
+pub mod error;
+mod idempotency;
+mod image;
+mod names;
+pub mod query;
+mod recovery;
+mod registry;
+mod sweep;
+#[cfg(test)]
+mod tests;
+pub mod wait;
+pub mod watch;
+
+use std::sync::Arc;
+
+use tokio::sync::watch as channel;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use api::*;
+pub use core::Settings;
+pub use error::Error;
+
+pub use crate::backend::proc::ProcessInfo;
+
+use self::core::Core;
+use crate::backend::{Backend, ContainerBackend, Status};
+use crate::journal::{Cursor, Journal};
+use crate::model::{Container, ContainerId, Image, Run, State};
+use crate::store::{Recovered, Store};
+use query::{ContainerFilter, Position};
+use recovery::Readiness;
+use wait::{Condition, Wait};
+
+/// The engine's handle. Clones are the same engine.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    core: Arc<Core>,
+    readiness: channel::Receiver<Readiness>,
+}
+
+impl Engine {
+    /// Takes up what the store had and begins to bring it in line with the backend.
+    #[must_use]
+    pub fn open(settings: Settings, store: Store, recovered: Recovered, backend: Backend) -> Self {
+        let core = Arc::new(Core {
+            settings,
+            store,
+            backend,
+            registry: registry::Registry::default(),
+            images: image::Images::default(),
+            idempotency: idempotency::Idempotency::default(),
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+        });
+        image::clear_scratch(&core);
+        let readiness = recovery::begin(&core, recovered);
+        Self { core, readiness }
+    }
+
+    /// Returns once states are settled, or once it is clear that the backend is not there: from then
+    /// on everything that does not need it works.
+    pub async fn ready(&self) {
+        let mut readiness = self.readiness.clone();
+        // An error means that the engine has ended: then there is nothing to wait for.
+        drop(
+            readiness
+                .wait_for(|readiness| *readiness != Readiness::Recovering)
+                .await,
+        );
+    }
+
+    /// Announces the end.
+    pub async fn drain(&self) {
+        recovery::announce(&self.core, crate::model::EventKind::SystemDraining).await;
+    }
+
+    /// Ends all tasks; operations in flight are finished first. Containers stay as they are.
+    pub async fn shutdown(&self) {
+        self.core.shutdown.cancel();
+        self.core.tasks.close();
+        self.core.tasks.wait().await;
+    }
+
+    /// The live container that `key` names, by id or exact name.
+    ///
+    /// # Errors
+    /// [`Error::ContainerNotFound`]; a deleted container is not found.
+    pub fn get(&self, key: &str) -> Result<Arc<Container>, Error> {
+        self.core.registry.find(key).map(|entry| entry.container())
+    }
+
+    /// Containers that match, in order of creation, after `after`; at most `limit`.
+    #[must_use]
+    pub fn list(
+        &self,
+        filter: &ContainerFilter,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Vec<Arc<Container>> {
+        self.core.registry.list(filter, after, limit)
+    }
+
+    /// The ids of EXITED and FAILED containers that match, in order of creation.
+    #[must_use]
+    pub fn prunable(&self, filter: &ContainerFilter) -> Vec<ContainerId> {
+        let over =
+            |container: &Arc<Container>| matches!(container.state, State::Exited | State::Failed);
+        self.list(filter, None, usize::MAX)
+            .iter()
+            .filter(|c| over(c))
+            .map(|c| c.id)
+            .collect()
+    }
+
+    /// Waits for one of `conditions` (never empty; in the request's order) to hold for `run`, or for
+    /// the current or latest run if that is 0.
+    ///
+    /// # Errors
+    /// [`Error::ContainerNotFound`].
+    pub fn wait(&self, key: &str, conditions: Vec<Condition>, run: Run) -> Result<Wait, Error> {
+        let snapshot = match self.core.registry.find(key) {
+            Ok(entry) => entry.snapshot,
+            Err(error) => match self.core.registry.find_deleted(key) {
+                Some(container) => wait::gone(container),
+                None => return Err(error),
+            },
+        };
+        Ok(Wait::new(snapshot, conditions, run))
+    }
+
+    /// The journal.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        self.core.store.journal()
+    }
+
+    /// The resume point of now: take it before reading snapshots, and nothing is missed.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        let newest = *self.journal().newest().borrow();
+        self.journal().cursor(newest)
+    }
+
+    /// Backend and store.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let mut backend = self.core.backend.status().borrow().clone();
+        if matches!(backend, Status::Connected { .. })
+            && *self.readiness.borrow() != Readiness::Settled
+        {
+            backend = Status::Connecting {
+                detail: "states are being reconciled".to_owned(),
+            };
+        }
+        Health {
+            backend,
+            store: self.core.store.health().borrow().clone(),
+        }
+    }
+
+    /// `containerd` or `fake`.
+    #[must_use]
+    pub fn backend_name(&self) -> &'static str {
+        self.core.backend.name()
+    }
+
+    /// The image that `key` names: a reference, a digest or an id.
+    ///
+    /// # Errors
+    /// [`Error::ImageNotFound`].
+    pub fn image(&self, key: &str) -> Result<Arc<Image>, Error> {
+        self.core.images.find(key)
+    }
+
+    /// All images, in order of creation and id.
+    #[must_use]
+    pub fn images(&self) -> Vec<Arc<Image>> {
+        self.core.images.list()
+    }
+
+    /// How many containers, in any state, use an image.
+    #[must_use]
+    pub fn containers_using(&self, image: &Image) -> usize {
+        self.core.registry.users_of(&image.id).len()
+    }
+}

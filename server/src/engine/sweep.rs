@@ -1,0 +1,100 @@
+//! Sweeping: what has expired is let go of, and what was left behind by crashes is removed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::core::Core;
+use crate::backend::{ContainerBackend, Found, Status};
+use crate::model::{ContainerId, limits};
+use crate::store::{Change, Durability, Transaction};
+
+/// Sweeps from time to time, as long as the engine lives.
+pub(super) async fn run(core: Arc<Core>) {
+    let shutdown = core.shutdown.clone();
+    shutdown
+        .run_until_cancelled(async {
+            let mut ticks = interval(limits::SWEEP_INTERVAL);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks.tick().await;
+            loop {
+                ticks.tick().await;
+                expire(&core).await;
+                look_for_leftovers(&core).await;
+            }
+        })
+        .await;
+}
+
+async fn expire(core: &Core) {
+    let before = |age: Duration| {
+        SystemTime::now()
+            .checked_sub(age)
+            .unwrap_or(SystemTime::UNIX_EPOCH)
+    };
+    let deleted_before = before(limits::DELETED_KEPT);
+    let idempotency_before = before(limits::IDEMPOTENCY_KEPT);
+    core.registry.expire(deleted_before);
+    core.idempotency.expire(idempotency_before);
+    let transaction = Transaction {
+        changes: vec![Change::Expire {
+            deleted_before,
+            idempotency_before,
+        }],
+        events: Vec::new(),
+        durability: Durability::Written,
+        on_commit: None,
+    };
+    if let Err(error) = core.store.commit(transaction).await {
+        tracing::warn!(%error, "what has expired is not removed");
+    }
+}
+
+async fn look_for_leftovers(core: &Core) {
+    if !matches!(*core.backend.status().borrow(), Status::Connected { .. }) {
+        return;
+    }
+    match core.backend.inventory().await {
+        Ok(found) => leftovers(core, found).await,
+        Err(error) => tracing::warn!(%error, "leftovers were not looked for"),
+    }
+}
+
+/// Removes what the backend has of containers that do not exist. `found` is older than the look at
+/// the registry, and containers are registered before they are made: so none is taken that is being made.
+pub(super) async fn leftovers(core: &Core, found: HashMap<ContainerId, Found>) {
+    for id in found.into_keys().filter(|id| !core.registry.contains(*id)) {
+        let removed = async {
+            core.backend.discard_task(id).await?;
+            core.backend.delete(id).await
+        };
+        match removed.await {
+            Ok(()) => tracing::warn!(container = %id, "a leftover without a record was removed"),
+            Err(error) => {
+                tracing::warn!(container = %id, %error, "a leftover without a record is not removed")
+            }
+        }
+    }
+    stray_files(core).await;
+}
+
+/// Removes directories of containers that do not exist.
+async fn stray_files(core: &Core) {
+    let Ok(mut entries) = tokio::fs::read_dir(core.settings.state_dir.join("containers")).await
+    else {
+        return;
+    };
+    while let Ok(Some(entry)) = entries.next_entry().await {
+        let id = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<ContainerId>().ok());
+        if let Some(id) = id.filter(|id| !core.registry.contains(*id))
+            && let Err(error) = tokio::fs::remove_dir_all(entry.path()).await
+        {
+            tracing::warn!(container = %id, %error, "stray files are not removed");
+        }
+    }
+}

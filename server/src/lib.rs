@@ -1,0 +1,15 @@
+//! The Wharf daemon, `wharfd`: a container engine whose API is gRPC.
+//!
+//! Layers, each knowing only those below it: `transport` (tonic, tower) -> `engine` (the domain) ->
+//! `journal`, `store`, `backend` -> `oci` -> `model`. ARCHITECTURE.md tells how they work together.
+
+pub mod backend;
+pub mod config;
+pub mod daemon;
+pub mod engine;
+pub mod journal;
+pub mod model;
+pub mod oci;
+pub mod store;
+pub mod telemetry;
+pub mod transport;

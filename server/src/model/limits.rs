@@ -1,0 +1,136 @@
+//! Every limit and default of the server, in one place. `GetCapabilities` publishes them by name.
+
+use std::time::Duration;
+
+/// Largest gRPC message, both ways. gRPC clients refuse larger ones by default.
+pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+/// Largest list of request headers of one call.
+pub const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
+/// Streams open at once on one connection.
+pub const MAX_CONCURRENT_STREAMS: u32 = 1_024;
+/// Flow-control window of one stream: what a client may send unread.
+pub const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// Flow-control window of one connection; far above the stream's, so that one stalled upload does
+/// not block its connection.
+pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Connections open at once on one listener.
+pub const MAX_CONNECTIONS: usize = 4_096;
+/// Longest a connection may take to its HTTP/2 preface. What comes after it may take any time: clients
+/// connect early and call late.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Default and largest number of entries of a page.
+pub const DEFAULT_PAGE: usize = 100;
+/// See [`DEFAULT_PAGE`].
+pub const MAX_PAGE: usize = 1_000;
+/// A page ends here, too: it must fit a message with room to spare.
+pub const MAX_PAGE_BYTES: usize = 2 << 20;
+
+/// Containers of one server: each costs an actor, a record and a shim.
+pub const MAX_CONTAINERS: usize = 10_000;
+/// Longest container name.
+pub const MAX_NAME_BYTES: usize = 128;
+/// Longest host name inside, as the kernel allows.
+pub const MAX_HOSTNAME_BYTES: usize = 64;
+/// Longest path, as the kernel allows.
+pub const MAX_PATH_BYTES: usize = 4_096;
+/// Longest name of a user or group, alone or both together.
+pub const MAX_USER_BYTES: usize = 256;
+/// Longest image reference.
+pub const MAX_REFERENCE_BYTES: usize = 512;
+
+/// Labels of one object: every event carries them.
+pub const MAX_LABELS: usize = 128;
+/// Longest label key.
+pub const MAX_LABEL_KEY_BYTES: usize = 256;
+/// Longest label value.
+pub const MAX_LABEL_VALUE_BYTES: usize = 4 << 10;
+/// All labels (or annotations) together.
+pub const MAX_LABELS_BYTES: usize = 64 << 10;
+
+/// Environment entries.
+pub const MAX_ENV: usize = 1_024;
+/// Environment, all together.
+pub const MAX_ENV_BYTES: usize = 256 << 10;
+/// Arguments, all together.
+pub const MAX_ARGS_BYTES: usize = 256 << 10;
+/// Mounts of one container.
+pub const MAX_MOUNTS: usize = 256;
+/// Supplemental groups, as many as RPC-based file systems and most tools handle.
+pub const MAX_GROUPS: usize = 32;
+/// An OCI seccomp profile in JSON.
+pub const MAX_SECCOMP_BYTES: usize = 256 << 10;
+/// Values of one repeated filter field.
+pub const MAX_FILTER_VALUES: usize = 1_000;
+
+/// Smallest memory limit: below it the runtime's own start-up is killed.
+pub const MIN_MEMORY_BYTES: u64 = 6 << 20;
+/// Smallest CPU limit: the kernel's smallest quota is 1 ms in 100 ms.
+pub const MIN_CPU_MILLICORES: u64 = 10;
+/// Default process limit of a container.
+pub const DEFAULT_PIDS: u64 = 4_096;
+/// Default size of `/dev/shm`, as docker's.
+pub const DEFAULT_SHM_BYTES: u64 = 64 << 20;
+
+/// How long after its stop signal a container is killed, by default.
+pub const DEFAULT_STOP_GRACE: Duration = Duration::from_secs(10);
+/// Longest grace period that can be asked for.
+pub const MAX_STOP_GRACE: Duration = Duration::from_secs(24 * 3600);
+/// How long a killed container may take to be gone.
+pub const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Runs of a container whose ends stay readable.
+pub const RUNS_KEPT: usize = 100;
+/// How long a deleted container's last exit stays readable.
+pub const DELETED_KEPT: Duration = Duration::from_secs(600);
+/// How long an idempotency key is remembered.
+pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// Idempotency keys remembered at most; the oldest go first.
+pub const IDEMPOTENCY_ENTRIES: usize = 10_000;
+
+/// Silence after which a watch says that it is alive.
+pub const DEFAULT_PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
+/// Shortest interval that can be asked for.
+pub const MIN_PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// Size of the journal beyond which the oldest events go.
+pub const JOURNAL_BYTES: u64 = 64 << 20;
+/// Age beyond which events go.
+pub const JOURNAL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Observed changes reach the disk within this time.
+pub const SYNC_DELAY: Duration = Duration::from_millis(50);
+
+/// Commands waiting for one container's actor: beyond it callers wait in line.
+pub const ACTOR_QUEUE: usize = 64;
+/// How long streams may take to end once the server drains, by default.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// When to try again after the backend could not be reached.
+pub const BACKEND_RETRY: Duration = Duration::from_secs(1);
+/// When to try again after a conflicting operation.
+pub const CONFLICT_RETRY: Duration = Duration::from_millis(100);
+
+/// Largest archive that can be imported.
+pub const MAX_ARCHIVE_BYTES: u64 = 64 << 30;
+/// Largest piece of an archive in one message.
+pub const MAX_ARCHIVE_CHUNK: usize = 256 << 10;
+/// Largest image config, manifest or index.
+pub const MAX_CONFIG_BYTES: usize = 3 << 20;
+/// Layers of one image, as overlayfs with containerd takes them.
+pub const MAX_LAYERS: usize = 127;
+/// First pause before what failed is tried again; it doubles up to [`RETRY_MAX`].
+pub const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// See [`RETRY_FIRST`].
+pub const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How often leftovers and what has expired are looked for.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Silence on a connection after which the server asks whether the client is still there.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// How long the client may take to answer that.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Streams that a client reset before the server took them up; beyond it the connection ends, so that
+/// resets cost the client more than the server (CVE-2023-44487).
+pub const MAX_PENDING_RESETS: usize = 256;
+/// Streams of one connection that the server reset for errors; beyond it the connection ends.
+pub const MAX_ERROR_RESETS: usize = 1_024;
+/// What is buffered of one answer for a client that does not read.
+pub const MAX_SEND_BUFFER_BYTES: usize = 256 << 10;

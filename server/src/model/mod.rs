@@ -1,0 +1,21 @@
+//! The vocabulary of the domain: values without behaviour of their own beyond parsing and showing
+//! themselves. Every layer may use it; it uses none of them.
+
+pub mod container;
+pub mod event;
+pub mod failure;
+pub mod id;
+pub mod image;
+pub mod limits;
+pub mod request;
+pub mod signal;
+pub mod spec;
+
+pub use container::{Container, ExitReason, ExitStatus, State};
+pub use event::{Event, EventKind, NewEvent};
+pub use failure::{Failure, LaunchFailure};
+pub use id::{ContainerId, Epoch, Run, Sequence, ServerId};
+pub use image::{Digest, Image};
+pub use request::{Cause, Principal, RequestId};
+pub use signal::Signal;
+pub use spec::ContainerSpec;

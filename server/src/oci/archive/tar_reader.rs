@@ -1,0 +1,446 @@
+//! Reads tar streams that may be hostile: every allocation is bounded, nothing is written.
+//!
+//! The `tar` crate decodes the headers; its own iterator is not used, because it reads long names and
+//! extended headers of any declared size into memory. What counts as an entry's data follows Go's
+//! archive/tar, which is what containerd unpacks layers with: two readers that differ could be made to
+//! see different files.
+//!
+//! Formats: tar(5) of libarchive; POSIX pax, "pax Interchange Format"; GNU tar manual, "Basic Tar Format".
+
+use std::io::{self, Read};
+
+use tar::{EntryType, Header};
+
+const BLOCK: usize = 512;
+/// Largest extended header or long name: room for many xattrs, none for an attack.
+const MAX_EXTENSION_BYTES: u64 = 1 << 20;
+/// Largest entry: far above any limit of ours, and low enough to count with.
+const MAX_DATA_BYTES: u64 = 1 << 60;
+/// Where an old GNU sparse header, and each of its continuations, says that one more follows.
+const SPARSE_MORE: usize = 482;
+const SPARSE_CONTINUED_MORE: usize = 504;
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A regular file: its data can be read.
+    File,
+    Directory,
+    Symlink,
+    Hardlink,
+    /// A device or FIFO.
+    Special,
+}
+
+/// One entry. Its data is read from the [`TarReader`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// As in the archive.
+    pub(super) path: Vec<u8>,
+    pub(super) kind: Kind,
+    /// Target of a link.
+    pub(super) link: Vec<u8>,
+    /// Bytes of data that follow.
+    pub(super) size: u64,
+}
+
+/// A tar stream. As a reader it gives the current entry's data.
+#[derive(Debug)]
+pub(super) struct TarReader<R> {
+    inner: R,
+    data: u64,
+    padding: u64,
+    ended: bool,
+}
+
+/// What extended headers say of the entry that follows them.
+#[derive(Debug, Default)]
+struct Extension {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+}
+
+impl<R: Read> TarReader<R> {
+    pub(super) fn new(inner: R) -> Self {
+        Self {
+            inner,
+            data: 0,
+            padding: 0,
+            ended: false,
+        }
+    }
+
+    /// The stream beneath, as far as it was read.
+    pub(super) fn into_inner(self) -> R {
+        self.inner
+    }
+
+    /// Goes to the next entry, past what is left of the current one; `None` at the end.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` or `InvalidData` for what is no tar; whatever the stream beneath gives.
+    pub(super) fn next_entry(&mut self) -> io::Result<Option<Entry>> {
+        let mut extension = Extension::default();
+        loop {
+            self.skip()?;
+            let Some(block) = self.header()? else {
+                return Ok(None);
+            };
+            let header = Header::from_byte_slice(&block);
+            let kind = header.entry_type();
+            if kind.is_pax_local_extensions() {
+                extension.read_pax(&self.extension(header)?)?;
+            } else if kind.is_pax_global_extensions() {
+                self.extension(header)?;
+            } else if kind.is_gnu_longname() {
+                extension.path = Some(self.long_name(header)?);
+            } else if kind.is_gnu_longlink() {
+                extension.link = Some(self.long_name(header)?);
+            } else {
+                return self.entry(&block, kind, extension).map(Some);
+            }
+        }
+    }
+
+    fn entry(
+        &mut self,
+        block: &[u8; BLOCK],
+        kind: EntryType,
+        extension: Extension,
+    ) -> io::Result<Entry> {
+        let header = Header::from_byte_slice(block);
+        if kind == EntryType::GNUSparse {
+            self.skip_sparse_map(block)?;
+        }
+        let path = extension.path;
+        let path = path.unwrap_or_else(|| header.path_bytes().into_owned());
+        let link = extension
+            .link
+            .or_else(|| header.link_name_bytes().map(|link| link.into_owned()))
+            .unwrap_or_default();
+        let kind = kind_of(kind, &path)?;
+        let size = match (kind, extension.size) {
+            (Kind::File, Some(size)) => size,
+            (Kind::File, None) => header.entry_size()?,
+            // Whatever the header says: these have no data.
+            (Kind::Directory | Kind::Symlink | Kind::Hardlink | Kind::Special, _) => 0,
+        };
+        self.begin(size)?;
+        Ok(Entry {
+            path,
+            kind,
+            link,
+            size,
+        })
+    }
+
+    fn begin(&mut self, size: u64) -> io::Result<()> {
+        if size > MAX_DATA_BYTES {
+            return Err(invalid("a tar entry is too large to be true"));
+        }
+        let block = BLOCK as u64;
+        self.data = size;
+        self.padding = (block - size % block) % block;
+        Ok(())
+    }
+
+    /// One header, or `None` at the end: a block of zeros, or the stream's end between entries.
+    fn header(&mut self) -> io::Result<Option<[u8; BLOCK]>> {
+        if self.ended {
+            return Ok(None);
+        }
+        let mut block = [0; BLOCK];
+        let got = read_up_to(&mut self.inner, &mut block)?;
+        if got == 0 || (got == BLOCK && block == [0; BLOCK]) {
+            self.ended = true;
+            return Ok(None);
+        }
+        if got < BLOCK {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if checksum(&block) != Header::from_byte_slice(&block).cksum()? {
+            return Err(invalid("a tar header's checksum is wrong"));
+        }
+        Ok(Some(block))
+    }
+
+    /// The data of an extended header.
+    fn extension(&mut self, header: &Header) -> io::Result<Vec<u8>> {
+        let size = header.entry_size()?;
+        if size > MAX_EXTENSION_BYTES {
+            return Err(invalid("an extended tar header is too large"));
+        }
+        self.begin(size)?;
+        let mut data = Vec::new();
+        self.read_to_end(&mut data)?;
+        Ok(data)
+    }
+
+    fn long_name(&mut self, header: &Header) -> io::Result<Vec<u8>> {
+        let mut name = self.extension(header)?;
+        if let Some(end) = name.iter().position(|byte| *byte == 0) {
+            name.truncate(end);
+        }
+        Ok(name)
+    }
+
+    fn skip_sparse_map(&mut self, block: &[u8; BLOCK]) -> io::Result<()> {
+        let mut more = block[SPARSE_MORE] != 0;
+        while more {
+            let mut continuation = [0; BLOCK];
+            self.inner.read_exact(&mut continuation)?;
+            more = continuation[SPARSE_CONTINUED_MORE] != 0;
+        }
+        Ok(())
+    }
+
+    /// Reads past the rest of the current entry. The padding after the last one may be missing: some
+    /// tools leave it out (umoci), and Go's reader takes that for the end.
+    fn skip(&mut self) -> io::Result<()> {
+        if self.discard(self.data)? < self.data {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if self.discard(self.padding)? < self.padding {
+            self.ended = true;
+        }
+        (self.data, self.padding) = (0, 0);
+        Ok(())
+    }
+
+    fn discard(&mut self, bytes: u64) -> io::Result<u64> {
+        io::copy(&mut (&mut self.inner).take(bytes), &mut io::sink())
+    }
+}
+
+impl<R: Read> Read for TarReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.data).unwrap_or(usize::MAX);
+        let most = most.min(buffer.len());
+        if most == 0 {
+            return Ok(0);
+        }
+        let got = self.inner.read(&mut buffer[..most])?;
+        if got == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.data -= got as u64;
+        Ok(got)
+    }
+}
+
+impl Extension {
+    /// Records of the form `length key=value\n`, where the length counts the record itself.
+    fn read_pax(&mut self, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            let (record, rest) =
+                split_record(data).ok_or_else(|| invalid("a pax header is malformed"))?;
+            self.set(record)?;
+            data = rest;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, (key, value): (&[u8], &[u8])) -> io::Result<()> {
+        match key {
+            b"path" => self.path = Some(value.to_vec()),
+            b"linkpath" => self.link = Some(value.to_vec()),
+            b"size" => {
+                let size = decimal(value).ok_or_else(|| invalid("a pax size is no number"))?;
+                self.size = Some(size);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+type Record<'a> = (&'a [u8], &'a [u8]);
+
+fn split_record(data: &[u8]) -> Option<(Record<'_>, &[u8])> {
+    let space = data.iter().position(|byte| *byte == b' ')?;
+    let length = usize::try_from(decimal(&data[..space])?).ok()?;
+    let record = data.get(space + 1..length)?.strip_suffix(b"\n")?;
+    let equals = record.iter().position(|byte| *byte == b'=')?;
+    Some(((&record[..equals], &record[equals + 1..]), &data[length..]))
+}
+
+fn decimal(text: &[u8]) -> Option<u64> {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    digits.then(|| std::str::from_utf8(text).ok()?.parse().ok())?
+}
+
+fn kind_of(kind: EntryType, path: &[u8]) -> io::Result<Kind> {
+    if kind.is_file() && path.ends_with(b"/") {
+        // How tars older than POSIX say "directory".
+        return Ok(Kind::Directory);
+    }
+    if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
+        Ok(Kind::File)
+    } else if kind.is_dir() {
+        Ok(Kind::Directory)
+    } else if kind.is_symlink() {
+        Ok(Kind::Symlink)
+    } else if kind.is_hard_link() {
+        Ok(Kind::Hardlink)
+    } else if kind.is_character_special() || kind.is_block_special() || kind.is_fifo() {
+        Ok(Kind::Special)
+    } else {
+        Err(invalid("a tar entry is of an unknown type"))
+    }
+}
+
+/// The sum of all bytes, the checksum's own counted as blanks.
+fn checksum(block: &[u8; BLOCK]) -> u32 {
+    let own = 148..156;
+    let bytes = block.iter().enumerate();
+    bytes
+        .map(|(at, byte)| u32::from(if own.contains(&at) { b' ' } else { *byte }))
+        .sum()
+}
+
+fn read_up_to(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut got = 0;
+    while got < buffer.len() {
+        match reader.read(&mut buffer[got..]) {
+            Ok(0) => break,
+            Ok(more) => got += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(got)
+}
+
+fn invalid(problem: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, problem)
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests fail by panicking"
+)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, data) in files {
+            let mut header = Header::new_gnu();
+            header.set_size(data.len() as u64);
+            header.set_mode(0o644);
+            builder
+                .append_data(&mut header, path, *data)
+                .expect("appended");
+        }
+        builder.into_inner().expect("finished")
+    }
+
+    fn read_all(bytes: &[u8]) -> io::Result<Vec<(String, Vec<u8>)>> {
+        let mut reader = TarReader::new(bytes);
+        let mut found = Vec::new();
+        while let Some(entry) = reader.next_entry()? {
+            let mut data = Vec::new();
+            reader.read_to_end(&mut data)?;
+            found.push((String::from_utf8_lossy(&entry.path).into_owned(), data));
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn files_come_with_their_data_and_long_names() {
+        let long = "d/".repeat(200) + "file";
+        let bytes = tar_of(&[("a", b"one"), (&long, &[7; 1_000]), ("empty", b"")]);
+        let found = read_all(&bytes).expect("a tar");
+        assert_eq!(found[0], ("a".to_owned(), b"one".to_vec()));
+        assert_eq!(found[1], (long, vec![7; 1_000]));
+        assert_eq!(found[2], ("empty".to_owned(), Vec::new()));
+    }
+
+    #[test]
+    fn pax_headers_may_hold_binary_values() {
+        let mut data = b"21 xattr.a=1\n2=\x00\xff\n34\n".to_vec();
+        data.extend(b"17 path=pax-name\n15 size=000003\n");
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::XHeader);
+        header.set_size(data.len() as u64);
+        header.set_path("pax").expect("a path");
+        header.set_cksum();
+        builder.append(&header, &data[..]).expect("appended");
+        let mut header = Header::new_ustar();
+        header.set_size(3);
+        builder
+            .append_data(&mut header, "other", &b"abc"[..])
+            .expect("appended");
+        let found = read_all(&builder.into_inner().expect("finished")).expect("a tar");
+        assert_eq!(found, [("pax-name".to_owned(), b"abc".to_vec())]);
+    }
+
+    #[test]
+    fn a_stream_that_stops_within_an_entry_is_an_error() {
+        let bytes = tar_of(&[("a", &[1; 600])]);
+        for cut in [1, 511, 513, 1_100, 1_111] {
+            let error = read_all(&bytes[..cut]).expect_err("cut");
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{cut}");
+        }
+        for cut in [1_112, 1_535] {
+            assert_eq!(read_all(&bytes[..cut]).expect("only padding").len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_huge_extension_is_refused_before_it_is_read() {
+        for kind in [EntryType::GNULongName, EntryType::XHeader] {
+            let mut header = Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(1 << 40);
+            header.set_cksum();
+            let error = read_all(header.as_bytes()).expect_err("too large");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+    }
+
+    #[test]
+    fn a_size_that_cannot_be_is_refused() {
+        let mut header = Header::new_gnu();
+        header.set_size(u64::MAX);
+        header.set_cksum();
+        let error = read_all(header.as_bytes()).expect_err("too large");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_broken_header_is_refused() {
+        let mut bytes = tar_of(&[("a", b"one")]);
+        bytes[0] ^= 1;
+        let error = read_all(&bytes).expect_err("checksum");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(read_all(b"").expect("empty").is_empty());
+        assert!(read_all(&[0; 1_024]).expect("ended").is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let _ = read_all(&bytes);
+        }
+
+        #[test]
+        fn a_mutated_tar_is_read_or_refused(at in 0_usize..2_048, value: u8) {
+            let mut bytes = tar_of(&[("a", b"one"), ("b", &[2; 300])]);
+            let at = at % bytes.len();
+            bytes[at] = value;
+            let _ = read_all(&bytes);
+        }
+
+        #[test]
+        fn any_pax_header_is_read_or_refused(data: Vec<u8>) {
+            let _ = Extension::default().read_pax(&data);
+        }
+    }
+}

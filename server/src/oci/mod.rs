@@ -1,0 +1,9 @@
+//! OCI formats, shared by the backends: image archives, references, account files, the runtime spec.
+//! Pure functions of their input; knows only the model.
+
+pub mod accounts;
+pub mod archive;
+pub mod process;
+pub mod reference;
+pub mod runtime_spec;
+pub mod seccomp;

@@ -1,0 +1,164 @@
+//! The requests of `ImageService`, and how a create asks for its image.
+
+use wharf_api::v1;
+use wharf_api::v1::PullPolicy;
+
+use super::{Field, filter, labels, name, reason, text};
+use crate::model::image::Platform;
+use crate::model::spec::TextMap;
+use crate::model::{Image, limits};
+use crate::oci::reference::ImageKey;
+use crate::transport::Violations;
+
+/// Reads how a create gets its image: which platform of what is here. Nothing is pulled yet.
+pub(super) fn pull(
+    pull: Option<v1::PullOptions>,
+    field: &Field<'_>,
+    out: &mut Violations,
+) -> Option<Platform> {
+    let pull = pull?;
+    let policy = field.child("policy");
+    match policy.enumeration(pull.policy, out) {
+        None | Some(PullPolicy::Unspecified | PullPolicy::Never) => {}
+        Some(PullPolicy::IfMissing | PullPolicy::Always) => policy.unsupported(out),
+    }
+    if pull.auth.is_some() {
+        field.child("auth").unsupported(out);
+    }
+    platform(pull.platform, &field.child("platform"), out)
+}
+
+/// Reads a platform; what it leaves open is the host's.
+fn platform(
+    platform: Option<v1::Platform>,
+    field: &Field<'_>,
+    out: &mut Violations,
+) -> Option<Platform> {
+    let platform = platform?;
+    let mut part = |value: String, name| {
+        let field = field.child(name);
+        let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+        if text::check(&value, limits::MAX_NAME_BYTES, &field, out) && !value.bytes().all(is_plain)
+        {
+            field.reject(reason::MALFORMED, "must be of [a-z0-9._-]", out);
+        }
+        text::non_empty(value)
+    };
+    let host = Platform::host();
+    let os = part(platform.os, "os").unwrap_or(host.os);
+    let architecture = part(platform.architecture, "architecture");
+    let variant = part(platform.variant, "variant").unwrap_or_default();
+    Some(Platform {
+        os,
+        architecture: architecture.unwrap_or(host.architecture),
+        variant,
+    })
+}
+
+/// Checks which image is meant.
+pub(crate) fn key(image: &str, out: &mut Violations) {
+    name::image(image, &Field::new("image"), out);
+}
+
+/// Reads the reference that an image is to get, normalised.
+pub(crate) fn new_reference(text: &str, out: &mut Violations) -> String {
+    name::new_reference(text, &Field::new("reference"), out).unwrap_or_default()
+}
+
+/// How an import starts: the reference (normalised) for an archive without one, and the platform.
+#[derive(Debug, Clone)]
+pub(crate) struct Import {
+    pub(crate) reference: Option<String>,
+    pub(crate) platform: Option<Platform>,
+}
+
+pub(crate) fn import(start: &v1::ImportImageStart, out: &mut Violations) -> Import {
+    let field = Field::new("start");
+    let (key, reference) = (field.child("idempotency_key"), field.child("reference"));
+    name::idempotency_key_of(&start.idempotency_key, &key, out);
+    Import {
+        reference: (!start.reference.is_empty())
+            .then(|| name::new_reference(&start.reference, &reference, out).unwrap_or_default()),
+        platform: platform(start.platform.clone(), &field.child("platform"), out),
+    }
+}
+
+/// Which images somebody wants. Fields are ANDed, references ORed, labels ANDed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ImageFilter {
+    references: Vec<Pattern>,
+    labels: TextMap,
+    dangling: Option<bool>,
+    unused: Option<bool>,
+}
+
+#[derive(Debug, Clone)]
+enum Pattern {
+    /// The image with this reference or id.
+    Exactly(ImageKey),
+    /// Whatever starts so, with or without what normalising adds in front.
+    StartsWith(String),
+}
+
+pub(crate) fn list(request: v1::ListImagesRequest, out: &mut Violations) -> ImageFilter {
+    let field = Field::new("filter");
+    let filter = request.filter.unwrap_or_default();
+    ImageFilter {
+        references: filter::values(filter.references, &field.child("references"), out, pattern),
+        labels: labels::wanted(filter.labels, &field.child("labels"), out),
+        dangling: filter.dangling,
+        unused: filter.unused,
+    }
+}
+
+fn pattern(text: String, field: &Field<'_>, out: &mut Violations) -> Option<Pattern> {
+    match text.strip_suffix('*') {
+        Some(start) => {
+            text::check(start, limits::MAX_REFERENCE_BYTES, field, out);
+            Some(Pattern::StartsWith(start.to_owned()))
+        }
+        None => name::image(&text, field, out).map(Pattern::Exactly),
+    }
+}
+
+impl ImageFilter {
+    /// Whether `image` is wanted. `containers` counts those that use it, and is called only if that
+    /// matters.
+    pub(crate) fn matches(&self, image: &Image, containers: impl FnOnce() -> usize) -> bool {
+        let references_fit = self.references.is_empty()
+            || self.references.iter().any(|pattern| pattern.matches(image));
+        let labels_fit = self
+            .labels
+            .iter()
+            .all(|(key, value)| image.config.labels.get(key) == Some(value));
+        references_fit
+            && labels_fit
+            && self
+                .dangling
+                .is_none_or(|dangling| image.references.is_empty() == dangling)
+            && self
+                .unused
+                .is_none_or(|unused| (containers() == 0) == unused)
+    }
+}
+
+impl Pattern {
+    fn matches(&self, image: &Image) -> bool {
+        match self {
+            Self::Exactly(ImageKey::Id(digest)) => {
+                image.id == *digest || image.target.digest == *digest
+            }
+            Self::Exactly(ImageKey::Reference(reference)) => image.references.contains(reference),
+            Self::StartsWith(start) => image
+                .references
+                .iter()
+                .any(|name| name.starts_with(start) || familiar(name).starts_with(start)),
+        }
+    }
+}
+
+/// A reference as people write it: without the registry and path that normalising adds.
+fn familiar(name: &str) -> &str {
+    let short = name.strip_prefix("docker.io/").unwrap_or(name);
+    short.strip_prefix("library/").unwrap_or(short)
+}

@@ -1,0 +1,83 @@
+//! Deleting what is over, one container at a time.
+
+use futures_util::{StreamExt, stream};
+use wharf_api::v1;
+
+use super::Answers;
+use crate::engine::query::ContainerFilter;
+use crate::engine::{DeleteContainer, Engine, Error};
+use crate::model::{Cause, ContainerId};
+use crate::transport::CallError;
+
+/// Whether to delete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Delete and report.
+    Delete,
+    /// Report only.
+    DryRun,
+}
+
+impl Mode {
+    pub(super) fn of(request: &v1::PruneContainersRequest) -> Self {
+        if request.dry_run {
+            Self::DryRun
+        } else {
+            Self::Delete
+        }
+    }
+}
+
+/// A prune for one caller. It goes on only as long as the caller reads; each deletion that has begun
+/// is finished all the same.
+#[derive(Debug, Clone)]
+pub(super) struct Prune {
+    pub(super) engine: Engine,
+    pub(super) cause: Cause,
+    pub(super) mode: Mode,
+}
+
+impl Prune {
+    /// Reports each container that was deleted, or would be.
+    pub(super) fn run(self, filter: &ContainerFilter) -> Answers<v1::PruneContainersResponse> {
+        let ids = self.engine.prunable(filter);
+        let reports = stream::iter(ids).filter_map(move |id| {
+            let prune = self.clone();
+            async move {
+                let report = prune.one(id).await.transpose()?;
+                Some(report.map_err(Into::into))
+            }
+        });
+        Box::pin(reports)
+    }
+
+    async fn one(&self, id: ContainerId) -> Result<Option<v1::PruneContainersResponse>, CallError> {
+        let container_id = id.to_string();
+        if self.mode == Mode::Delete && !self.delete(&container_id).await? {
+            return Ok(None);
+        }
+        Ok(Some(v1::PruneContainersResponse {
+            container_id,
+            // No backend measures what a root holds yet.
+            reclaimed_bytes: 0,
+        }))
+    }
+
+    /// False if it is no longer there, or no longer over: somebody else was faster.
+    async fn delete(&self, id: &str) -> Result<bool, CallError> {
+        let deleted = self
+            .engine
+            .delete(self.cause.clone(), id, DeleteContainer::default())
+            .await;
+        match deleted {
+            Ok(()) => Ok(true),
+            Err(
+                Error::ContainerNotFound { .. }
+                | Error::StillRunning { .. }
+                | Error::OperationInProgress { .. }
+                | Error::DeletedConcurrently { .. },
+            ) => Ok(false),
+            Err(error) => Err(CallError::of(id)(error)),
+        }
+    }
+}

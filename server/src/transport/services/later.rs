@@ -1,0 +1,106 @@
+//! The services that later capabilities bring: each method says METHOD_NOT_SUPPORTED.
+//!
+//! Every method is named here: one that is added to a proto does not compile until somebody decides
+//! what it does.
+
+use tonic::{Request, Response, Status, Streaming};
+use wharf_api::v1;
+
+use super::{Answers, not_supported};
+use crate::engine::Engine;
+
+/// The services that are not there yet.
+#[derive(Debug, Clone)]
+pub(super) struct Later {
+    engine: Engine,
+}
+
+impl Later {
+    pub(super) fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+}
+
+/// Implements a service: first its methods with one answer, then those with a stream of answers.
+macro_rules! not_yet {
+    (
+        $module:ident :: $service:ident
+        answer { $($method:ident($request:ty) -> $response:ident,)* }
+        stream { $($streaming:ident($inbound:ty) -> $stream:ident of $message:ident,)* }
+    ) => {
+        #[tonic::async_trait]
+        impl v1::$module::$service for Later {
+            $(
+                async fn $method(
+                    &self,
+                    request: Request<$request>,
+                ) -> Result<Response<v1::$response>, Status> {
+                    Err(not_supported(&self.engine, &request))
+                }
+            )*
+            $(
+                type $stream = Answers<v1::$message>;
+
+                async fn $streaming(
+                    &self,
+                    request: Request<$inbound>,
+                ) -> Result<Response<Self::$stream>, Status> {
+                    Err(not_supported(&self.engine, &request))
+                }
+            )*
+        }
+    };
+}
+
+not_yet! {
+    exec_service_server::ExecService
+    answer {
+        create_exec(v1::CreateExecRequest) -> CreateExecResponse,
+        start_exec(v1::StartExecRequest) -> StartExecResponse,
+        write_stdin(v1::WriteStdinRequest) -> WriteStdinResponse,
+        exec_sync(v1::ExecSyncRequest) -> ExecSyncResponse,
+        get_exec(v1::GetExecRequest) -> GetExecResponse,
+        list_execs(v1::ListExecsRequest) -> ListExecsResponse,
+        signal_exec(v1::SignalExecRequest) -> SignalExecResponse,
+        resize_exec(v1::ResizeExecRequest) -> ResizeExecResponse,
+        delete_exec(v1::DeleteExecRequest) -> DeleteExecResponse,
+    }
+    stream {
+        run_exec(Streaming<v1::RunExecRequest>) -> RunExecStream of RunExecResponse,
+        attach_exec(Streaming<v1::AttachExecRequest>) -> AttachExecStream of AttachExecResponse,
+        follow_exec(v1::FollowExecRequest) -> FollowExecStream of FollowExecResponse,
+        wait_exec(v1::WaitExecRequest) -> WaitExecStream of WaitExecResponse,
+    }
+}
+
+not_yet! {
+    file_service_server::FileService
+    answer {
+        stat_path(v1::StatPathRequest) -> StatPathResponse,
+        write_archive(Streaming<v1::WriteArchiveRequest>) -> WriteArchiveResponse,
+        write_file(Streaming<v1::WriteFileRequest>) -> WriteFileResponse,
+    }
+    stream {
+        read_archive(v1::ReadArchiveRequest) -> ReadArchiveStream of ReadArchiveResponse,
+        read_file(v1::ReadFileRequest) -> ReadFileStream of ReadFileResponse,
+    }
+}
+
+not_yet! {
+    log_service_server::LogService
+    answer {}
+    stream {
+        stream_logs(v1::StreamLogsRequest) -> StreamLogsStream of StreamLogsResponse,
+        follow_logs(v1::FollowLogsRequest) -> FollowLogsStream of FollowLogsResponse,
+    }
+}
+
+not_yet! {
+    stats_service_server::StatsService
+    answer {
+        list_stats(v1::ListStatsRequest) -> ListStatsResponse,
+    }
+    stream {
+        stream_stats(v1::StreamStatsRequest) -> StreamStatsStream of StreamStatsResponse,
+    }
+}

@@ -1,0 +1,196 @@
+//! The services of `wharf.v1`, one module each. A handler parses, calls the engine, renders; it decides
+//! nothing about containers or images.
+
+mod container;
+mod event;
+mod image;
+mod later;
+mod system;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::SystemTime;
+
+use futures_util::Stream;
+use tokio_util::task::TaskTracker;
+use tonic::metadata::MetadataValue;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::HealthReporter;
+use wharf_api::v1::container_service_server::ContainerServiceServer;
+use wharf_api::v1::event_service_server::EventServiceServer;
+use wharf_api::v1::exec_service_server::ExecServiceServer;
+use wharf_api::v1::file_service_server::FileServiceServer;
+use wharf_api::v1::image_service_server::ImageServiceServer;
+use wharf_api::v1::log_service_server::LogServiceServer;
+use wharf_api::v1::stats_service_server::StatsServiceServer;
+use wharf_api::v1::system_service_server::SystemServiceServer;
+use wharf_api::{METHODS, Method, metadata};
+
+use super::{CallError, RequestContext, Violations};
+use crate::engine::{Answer, Engine};
+use crate::model::limits::MAX_MESSAGE_BYTES;
+
+/// What a server-streaming call answers.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What the services need.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The domain.
+    pub engine: Engine,
+    /// Where archives go while they are received; made if missing. What a crash leaves there may be
+    /// removed while no server runs.
+    pub spool: PathBuf,
+    /// Git commit of the build; empty if not known.
+    pub commit: &'static str,
+    /// When the server started.
+    pub start_time: SystemTime,
+}
+
+/// The services, ready to be served.
+#[derive(Debug)]
+pub struct Services {
+    /// All of them, with reflection and health.
+    pub routes: Routes,
+    /// What the health service says.
+    pub health: Health,
+    /// What goes on after its caller has left: imports. Close it and wait for it before exiting.
+    pub tasks: TaskTracker,
+}
+
+/// The descriptors of the API, which are built in, cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the API's descriptors cannot be read: {0}")]
+pub struct DescriptorError(#[from] tonic_reflection::server::Error);
+
+/// Sets what the health service says, of each service and of the server as a whole.
+#[derive(Debug, Clone)]
+pub struct Health(HealthReporter);
+
+impl Health {
+    /// Calls are answered.
+    pub async fn serving(&self) {
+        self.set(ServingStatus::Serving).await;
+    }
+
+    /// Calls are not answered: not yet, or no more.
+    pub async fn not_serving(&self) {
+        self.set(ServingStatus::NotServing).await;
+    }
+
+    async fn set(&self, status: ServingStatus) {
+        self.0.set_service_status("", status).await;
+        let mut services: Vec<_> = METHODS.iter().map(|method| method.service).collect();
+        services.dedup();
+        for service in services {
+            self.0.set_service_status(service, status).await;
+        }
+    }
+}
+
+/// A generated server with the limits that all of them have.
+macro_rules! limited {
+    ($server:expr) => {
+        $server
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    };
+}
+
+/// Builds the services. Health says that nothing is served until [`Health::serving`].
+///
+/// # Errors
+/// [`DescriptorError`].
+pub async fn build(setup: Setup) -> Result<Services, DescriptorError> {
+    let tasks = TaskTracker::new();
+    let reporter = HealthReporter::new();
+    let health = Health(reporter.clone());
+    health.not_serving().await;
+
+    let engine = &setup.engine;
+    let later = || later::Later::new(engine.clone());
+    let images = image::Images::new(engine.clone(), setup.spool.clone(), tasks.clone()).await;
+    let mut routes = Routes::builder();
+    routes
+        .add_service(limited!(ContainerServiceServer::new(
+            container::Containers::new(engine.clone())
+        )))
+        .add_service(limited!(EventServiceServer::new(event::Events::new(
+            engine.clone()
+        ))))
+        .add_service(limited!(ImageServiceServer::new(images)))
+        .add_service(limited!(SystemServiceServer::new(system::System::new(
+            &setup
+        ))))
+        .add_service(limited!(ExecServiceServer::new(later())))
+        .add_service(limited!(FileServiceServer::new(later())))
+        .add_service(limited!(LogServiceServer::new(later())))
+        .add_service(limited!(StatsServiceServer::new(later())))
+        .add_service(limited!(HealthServer::new(
+            tonic_health::server::HealthService::from_health_reporter(reporter)
+        )))
+        .add_service(limited!(reflection().build_v1()?))
+        .add_service(limited!(reflection().build_v1alpha()?));
+    Ok(Services {
+        routes: routes.routes(),
+        health,
+        tasks,
+    })
+}
+
+/// Both versions of reflection describe the same: the API, the details of errors, health and themselves.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(wharf_api::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
+        // They are registered above, for either version.
+        .include_reflection_service(false)
+}
+
+/// Parses, and refuses the request if anything was found to be wrong with it.
+fn parsed<T>(engine: &Engine, parse: impl FnOnce(&mut Violations) -> T) -> Result<T, CallError> {
+    let mut violations = Violations::new();
+    let value = parse(&mut violations);
+    violations.check(engine.backend_name())?;
+    Ok(value)
+}
+
+/// What a parser returns `None` for has a violation, so this cannot happen.
+fn complete<T>(parsed: Option<T>) -> Result<T, CallError> {
+    parsed.ok_or(CallError::Bug {
+        what: "a request that could not be read has no violation",
+    })
+}
+
+/// A response that says whether it is the stored one of an earlier call.
+fn keyed<V, T>(answer: Answer<V>, render: impl FnOnce(V) -> T) -> Response<T> {
+    let mut response = Response::new(render(answer.value));
+    if answer.replayed {
+        response.metadata_mut().insert(
+            metadata::IDEMPOTENT_REPLAY,
+            MetadataValue::from_static("true"),
+        );
+    }
+    response
+}
+
+/// The answer of a method that no backend has yet.
+fn not_supported<T>(engine: &Engine, request: &Request<T>) -> Status {
+    let method = RequestContext::of(request)
+        .ok()
+        .and_then(|context| Method::by_path(&context.method));
+    let error = CallError::MethodNotSupported {
+        method: method.map_or("unknown", |method| method.path),
+        backend: engine.backend_name(),
+    };
+    error.into()
+}

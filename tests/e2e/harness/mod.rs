@@ -1,0 +1,22 @@
+//! What scenarios stand on: a private containerd, a real `wharfd`, a client, an image made on the spot,
+//! and the proof that nothing is left of any of them.
+
+pub mod binaries;
+pub mod client;
+pub mod containerd;
+pub mod direct;
+pub mod events;
+pub mod image;
+pub mod leaks;
+pub mod process;
+pub mod refusal;
+pub mod spec;
+pub mod wait;
+pub mod wharfd;
+mod world;
+
+pub use client::Client;
+pub use refusal::Refusal;
+pub use wait::until;
+pub use wharfd::{Options, Wharfd};
+pub use world::{World, scenario};
