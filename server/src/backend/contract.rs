@@ -49,8 +49,15 @@ pub trait ContainerBackend: Send + Sync {
     /// see [`Self::discard_task`]. Repeating it is OK.
     fn delete(&self, id: ContainerId) -> impl Future<Output = Result<(), BackendError>> + Send;
 
-    /// Kills and removes a task that nobody has a handle of: one left between create and start, or
-    /// by a container that is to be removed. Repeating it is OK.
+    /// Gives up a start whose end nobody saw: what it has left is killed and removed, and what the
+    /// backend may still do about it cannot reach a later run. Repeating it is OK.
+    fn forget_start(
+        &self,
+        container: &Container,
+    ) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Kills and removes a task that nobody has a handle of, of a container that is to be removed.
+    /// Repeating it is OK.
     fn discard_task(
         &self,
         id: ContainerId,

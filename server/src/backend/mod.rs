@@ -91,6 +91,10 @@ impl ContainerBackend for Backend {
         either!(Self, self, backend => backend.delete(id).await)
     }
 
+    async fn forget_start(&self, container: &Container) -> Result<(), BackendError> {
+        either!(Self, self, backend => backend.forget_start(container).await)
+    }
+
     async fn discard_task(&self, id: ContainerId) -> Result<(), BackendError> {
         either!(Self, self, backend => backend.discard_task(id).await)
     }

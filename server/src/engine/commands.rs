@@ -16,13 +16,14 @@ use super::{
     Answer, Call, CreateContainer, DeleteContainer, Engine, Error, ProcessInfo, Started,
     StopContainer, Stopped, UpdateContainer, names,
 };
-use crate::backend::{SignalScope, proc};
+use crate::backend::{BackendError, SignalScope, proc};
 use crate::model::container::{ImageUse, Intent, Operation};
-use crate::model::spec::Network;
+use crate::model::spec::{Network, Seccomp};
 use crate::model::{
     Cause, Container, ContainerId, ContainerSpec, Image, Run, Sequence, Signal, State,
 };
-use crate::oci::process;
+use crate::oci::runtime_spec::SpecError;
+use crate::oci::{process, seccomp};
 
 /// Made-up names are tried this often before the server says that names are short.
 const NAME_TRIES: usize = 20;
@@ -99,6 +100,11 @@ impl Engine {
             .core
             .images
             .find_for(&create.spec.image, create.platform.as_ref())?;
+        if let Seccomp::Json { json } = &create.spec.security.seccomp {
+            // Refused before anything is made, and by a mere validation as well.
+            seccomp::parse(json)
+                .map_err(|error| BackendError::Launch(SpecError::from(error).into()))?;
+        }
         let process = process::process(&create.spec.process, &image.config, &image.accounts)?;
         if let Network::Container { container } = &create.spec.network {
             self.core.registry.find(container)?;

@@ -84,10 +84,7 @@ pub enum Error {
     Archive(#[from] ArchiveError),
 
     #[error("{field}: {problem}")]
-    InvalidField {
-        field: &'static str,
-        problem: String,
-    },
+    InvalidField { field: String, problem: String },
     #[error("backend {backend} does not support {field}")]
     OptionNotSupported {
         field: String,
@@ -123,7 +120,7 @@ impl From<ProcessError> for Error {
     fn from(error: ProcessError) -> Self {
         match error {
             ProcessError::NoCommand => Self::InvalidField {
-                field: "spec.process.args",
+                field: "spec.process.args".to_owned(),
                 problem: error.to_string(),
             },
             ProcessError::Account(failure) => Self::Backend(failure.into()),

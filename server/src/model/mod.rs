@@ -14,7 +14,7 @@ pub mod spec;
 pub use container::{Container, ExitReason, ExitStatus, State};
 pub use event::{Event, EventKind, NewEvent};
 pub use failure::{Failure, LaunchFailure};
-pub use id::{ContainerId, Epoch, Run, Sequence, ServerId};
+pub use id::{ContainerId, Epoch, InvalidId, Run, Sequence, ServerId};
 pub use image::{Digest, Image};
 pub use request::{Cause, Principal, RequestId};
 pub use signal::Signal;

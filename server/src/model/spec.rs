@@ -150,6 +150,33 @@ pub struct Resources {
     pub io_weight: Option<u32>,
 }
 
+impl Resources {
+    /// The first limit that does not go with the others: its field, and why.
+    #[must_use]
+    pub fn conflict(&self) -> Option<(&'static str, &'static str)> {
+        let memory = self.memory_limit_bytes;
+        if let (Some(limit), Some(reservation)) = (memory, self.memory_reservation_bytes)
+            && reservation > limit
+        {
+            return Some((
+                "memory_reservation_bytes",
+                "must be at most memory_limit_bytes",
+            ));
+        }
+        let swap = self.swap_limit_bytes?;
+        match memory {
+            // cgroup v1 limits swap only together with memory.
+            None => Some(("swap_limit_bytes", "needs memory_limit_bytes")),
+            // The runtime specification counts both in one signed number.
+            Some(memory) if memory.saturating_add(swap) > i64::MAX.cast_unsigned() => Some((
+                "swap_limit_bytes",
+                "is too large together with memory_limit_bytes",
+            )),
+            Some(_) => None,
+        }
+    }
+}
+
 /// One process limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rlimit {

@@ -18,9 +18,9 @@ pub enum CallError {
     #[error(transparent)]
     Engine(#[from] engine::Error),
     /// The engine refused or failed, with an error that does not name the container it is about.
-    #[error("container {container}: {error}")]
+    #[error("{}{error}", about(container))]
     Container {
-        /// Id or name, as asked for.
+        /// Id or name, as asked for; empty for one that is to be made and has no name.
         container: String,
         /// What it said.
         error: engine::Error,
@@ -108,6 +108,13 @@ pub enum CallError {
         /// What must not have happened.
         what: &'static str,
     },
+}
+
+fn about(container: &str) -> String {
+    match container {
+        "" => String::new(),
+        container => format!("container {container}: "),
+    }
 }
 
 impl CallError {

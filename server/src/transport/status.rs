@@ -48,7 +48,7 @@ fn log_if_ours(report: &Report) {
         report.facts.reason,
         R::InternalBug | R::BackendProtocol | R::StateCorrupt
     ) {
-        tracing::error!(reason = %report.facts.reason, message = %report.message, "call failed");
+        tracing::error!(reason = %report.facts.reason, detail = %report.message, "call failed");
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use wharf_server::backend::{
     BackendError, ContainerBackend, FoundState, SignalScope, Task, WaitStatus,
 };
-use wharf_server::model::{Digest, Signal};
+use wharf_server::model::{Digest, ServerId, Signal};
 
-use crate::harness::{Daemon, exit_of};
+use crate::harness::{Daemon, exit_of, until_connected};
 
 #[tokio::test]
 async fn a_task_that_was_created_and_never_started_makes_way() {
@@ -25,6 +25,50 @@ async fn a_task_that_was_created_and_never_started_makes_way() {
     assert_eq!(exit_of(&task).await.status, WaitStatus::Exited(3));
     task.delete().await.unwrap();
     backend.delete(container.id).await.unwrap();
+    backend.shutdown().await;
+    daemon.finish();
+}
+
+#[tokio::test]
+async fn a_start_that_was_given_up_cannot_reach_the_next_one() {
+    let daemon = Daemon::start();
+    let server_id = ServerId::generate();
+    let backend = daemon.backend_of(server_id);
+    until_connected(&backend).await;
+    let script = "echo x >> /runs; [ $(wc -l < /runs) = 1 ] || sleep 1000";
+    let container = daemon
+        .create(&backend, daemon.container(&["sh", "-c", script]))
+        .await;
+    let (first, second) = (container.id.to_string(), format!("{}.2", container.id));
+    let task = backend.start(daemon.start_of(&container)).await.unwrap();
+    assert_eq!(exit_of(&task).await.status, WaitStatus::Exited(0));
+    task.delete().await.unwrap();
+    daemon.create_task(&container).await;
+    backend.forget_start(&container).await.unwrap();
+    // containerd may still make, or remove, what belongs to the old name.
+    daemon.create_task(&container).await;
+
+    let other = daemon.backend_of(server_id);
+    until_connected(&other).await;
+    for backend in [&backend, &other] {
+        let found = backend.find(container.id).await.unwrap();
+        assert_eq!((found.container, found.task), (true, None));
+        let all = backend.inventory().await.unwrap();
+        assert_eq!(all.get(&container.id).map(|found| &found.task), Some(&None));
+    }
+    let task = other.start(daemon.start_of(&container)).await.unwrap();
+    daemon.ctr(&["tasks", "delete", "--force", &first]);
+    let found = other.find(container.id).await.unwrap().task.unwrap();
+    assert_eq!((found.pid, found.state), (task.pid(), FoundState::Running));
+
+    task.kill(Signal::KILL, SignalScope::All).await.unwrap();
+    let killed = WaitStatus::Signaled(Signal::KILL);
+    assert_eq!(exit_of(&task).await.status, killed);
+    task.delete().await.unwrap();
+    let records = daemon.ctr(&["containers", "list", "-q"]);
+    assert_eq!(records.lines().collect::<Vec<_>>(), [first, second]);
+    other.delete(container.id).await.unwrap();
+    other.shutdown().await;
     backend.shutdown().await;
     daemon.finish();
 }

@@ -17,9 +17,6 @@ use crate::harness::{Client, Refusal, spec};
 /// A call that is not answered within this time, over all its repeats, is lost.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// How long a start is tried again that containerd refuses because of one it was cut off in.
-const PATIENCE_WITH_STARTS: Duration = Duration::from_secs(45);
-
 /// What was acknowledged about one container.
 #[derive(Debug, Clone)]
 pub struct Lived {
@@ -30,8 +27,6 @@ pub struct Lived {
     /// The ends of its runs.
     pub exits: Vec<ExitStatus>,
     pub deleted: bool,
-    /// Whether containerd would not start it any more: see [`is_of_a_cut_start`].
-    pub stuck: bool,
 }
 
 /// One worker.
@@ -73,16 +68,9 @@ impl Life {
             code,
             exits: Vec::new(),
             deleted: false,
-            stuck: false,
         };
         for run in 1..=self.random.random_range(1..=2) {
-            match self.run(&lived.id, run).await {
-                Some(exit) => lived.exits.push(exit),
-                None => {
-                    lived.stuck = true;
-                    break;
-                }
-            }
+            lived.exits.push(self.run(&lived.id, run).await);
         }
         if self.random.random_bool(0.7) {
             again(async || client.delete_container(delete_request(&lived.id)).await).await;
@@ -91,34 +79,19 @@ impl Life {
         lived
     }
 
-    /// Starts a run; false if containerd will not.
-    async fn start(&self, id: &str, run: u64) -> bool {
+    async fn start(&self, id: &str, run: u64) {
         let start = v1::StartContainerRequest {
             container: id.to_owned(),
             expected_run: Some(run - 1),
             idempotency_key: format!("start-{id}-{run}"),
         };
-        let mut cut_since = None;
-        loop {
-            let started = again_or(is_of_a_cut_start, async || {
-                self.client.start_container(start.clone()).await
-            });
-            if let Some(started) = started.await {
-                assert_eq!(started.container.unwrap().run, run);
-                return true;
-            }
-            if cut_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE_WITH_STARTS {
-                return false;
-            }
-            sleep(Duration::from_millis(200)).await;
-        }
+        let started = again(async || self.client.start_container(start.clone()).await).await;
+        assert_eq!(started.container.unwrap().run, run);
     }
 
-    /// A run to its end: by itself, by a signal or by a stop. None if it cannot be started.
-    async fn run(&mut self, id: &str, run: u64) -> Option<ExitStatus> {
-        if !self.start(id, run).await {
-            return None;
-        }
+    /// A run to its end: by itself, by a signal or by a stop.
+    async fn run(&mut self, id: &str, run: u64) -> ExitStatus {
+        self.start(id, run).await;
         let client = &self.client;
         if self.random.random_bool(0.3) {
             let stop = v1::StopContainerRequest {
@@ -132,7 +105,7 @@ impl Life {
         let exit = again(async || client.exit_of(id, run).await).await;
         let repeated = again(async || client.exit_of(id, run).await).await;
         assert_eq!(exit, repeated, "two answers about run {run} of {id}");
-        Some(exit)
+        exit
     }
 }
 
@@ -165,22 +138,11 @@ fn delete_request(id: &str) -> v1::DeleteContainerRequest {
 }
 
 /// Repeats a call that may be repeated until it is answered.
-async fn again<T>(call: impl AsyncFnMut() -> Result<T, Refusal>) -> T {
-    again_or(|_| false, call)
-        .await
-        .expect("nothing else passes")
-}
-
-/// The same; none once it is refused as `expected` says.
-async fn again_or<T>(
-    expected: fn(&Refusal) -> bool,
-    mut call: impl AsyncFnMut() -> Result<T, Refusal>,
-) -> Option<T> {
+async fn again<T>(mut call: impl AsyncFnMut() -> Result<T, Refusal>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match call().await {
-            Ok(value) => return Some(value),
-            Err(refusal) if expected(&refusal) => return None,
+            Ok(value) => return value,
             Err(refusal) => {
                 assert!(is_of_a_kill(&refusal), "{refusal}");
                 assert!(Instant::now() < deadline, "still no answer: {refusal}");
@@ -188,19 +150,6 @@ async fn again_or<T>(
             }
         }
     }
-}
-
-/// containerd 1.6 clears up after a create whose caller is gone while the next one of the same task is
-/// under way already, and sometimes never: that one finds the old one's directory, or loses its root.
-fn is_of_a_cut_start(refusal: &Refusal) -> bool {
-    matches!(
-        refusal.reason,
-        Some(
-            ErrorReason::BackendUnavailable
-                | ErrorReason::ExecutableNotFound
-                | ErrorReason::RuntimeStartFailed
-        )
-    )
 }
 
 /// A broken connection, or a server that is just coming up.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::model::ContainerId;
+use super::name::Name;
 use crate::oci::runtime_spec;
 
 /// Where cgroups are mounted, by convention of the runtimes.
@@ -18,10 +18,10 @@ pub(super) struct Cgroups {
 impl Cgroups {
     /// How many processes the OOM killer has killed in the container's cgroup since it was made, that is,
     /// in this run; `None` if the cgroup is not there or the kernel does not say (before 4.13).
-    pub(super) async fn oom_kills(&self, id: ContainerId) -> Option<u64> {
+    pub(super) async fn oom_kills(&self, name: Name) -> Option<u64> {
         for file in files(
             Path::new(MOUNT),
-            &runtime_spec::cgroup_path(&self.parent, id),
+            &runtime_spec::cgroup_path(&self.parent, &name.to_string()),
         ) {
             if let Ok(text) = tokio::fs::read_to_string(file).await {
                 return counter(&text, "oom_kill");

@@ -22,8 +22,9 @@ use tonic::Code;
 
 use super::connection::{Connection, Rpc};
 use super::error::{RpcError, protocol};
+use super::name::Name;
 use super::runtime::RuntimeName;
-use super::{Containerd, SNAPSHOTTER};
+use super::{Containerd, SNAPSHOTTER, rename};
 use crate::backend::BackendError;
 use crate::model::container::RootMount;
 use crate::model::{Container, ContainerId, LaunchFailure};
@@ -52,37 +53,44 @@ pub(super) async fn create(
     container: &Container,
 ) -> Result<Vec<RootMount>, BackendError> {
     let connection = backend.connection();
-    let request = CreateContainerRequest {
-        container: Some(record(backend, container)?),
-    };
-    let call = CREATE.caused_by(container.cause());
-    connection
-        .call(call, request, |channel, request| async move {
-            ContainersClient::new(channel).create(request).await
-        })
-        .await
+    let name = Name::first(container.id);
+    create_record(backend, container, name)
+        .await?
         .map_err(|error| error.about("namespace"))?;
     match prepare(connection, container).await {
         Ok(prepared) => Ok(prepared.mounts.into_iter().map(root_mount).collect()),
         Err(error) => {
             // A call without an answer may still act: its snapshot goes when the caller deletes.
             if error.code().is_some() {
-                undo(connection, container.id).await;
+                undo(connection, name).await;
             }
             Err(prepare_error(error, container))
         }
     }
 }
 
-/// One call: Containers.Update of the spec and the name.
+/// One call: Containers.Create of another record on the same root. One that is there already is OK.
+pub(super) async fn record_again(
+    backend: &Containerd,
+    container: &Container,
+    name: Name,
+) -> Result<(), BackendError> {
+    match create_record(backend, container, name).await? {
+        Err(error) if !error.is_already_exists() => Err(error.about("namespace")),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// One call: Containers.Update of the spec and the label that gives the container's name.
 pub(super) async fn update(
     backend: &Containerd,
     container: &Container,
+    name: Name,
     options: &RuntimeOptions,
 ) -> Result<(), BackendError> {
     let request = UpdateContainerRequest {
         container: Some(Record {
-            id: container.id.to_string(),
+            id: name.to_string(),
             labels: HashMap::from([(label::NAME.to_owned(), container.name.to_string())]),
             spec: Some(spec(container, options)?),
             ..Record::default()
@@ -100,11 +108,42 @@ pub(super) async fn update(
     }
 }
 
-/// Two calls: Containers.Delete, Snapshots.Remove. What is not there is no error.
+/// Two calls: Containers.Delete, Snapshots.Remove; three more for each earlier name. What is not there
+/// is no error.
 pub(super) async fn delete(backend: &Containerd, id: ContainerId) -> Result<(), BackendError> {
     let connection = backend.connection();
-    gone(delete_record(connection, id).await, "container")?;
-    gone(remove_snapshot(connection, id).await, "snapshot")
+    let name = backend.name(id).await?;
+    for earlier in name.earlier() {
+        rename::remove(backend, earlier).await?;
+    }
+    remove_record(connection, name).await?;
+    gone(remove_snapshot(connection, id).await, "snapshot")?;
+    backend.names().forget(id);
+    Ok(())
+}
+
+/// One call: Containers.Delete. What is not there is no error.
+pub(super) async fn remove_record(connection: &Connection, name: Name) -> Result<(), BackendError> {
+    gone(delete_record(connection, name).await, "container")
+}
+
+/// One call: Containers.Create. The outer error is of a record that no spec can be made of.
+async fn create_record(
+    backend: &Containerd,
+    container: &Container,
+    name: Name,
+) -> Result<Result<(), RpcError>, BackendError> {
+    let request = CreateContainerRequest {
+        container: Some(record(backend, container, name)?),
+    };
+    let call = CREATE.caused_by(container.cause());
+    let created = backend
+        .connection()
+        .call(call, request, |channel, request| async move {
+            ContainersClient::new(channel).create(request).await
+        })
+        .await;
+    Ok(created.map(drop))
 }
 
 async fn prepare(
@@ -136,14 +175,16 @@ fn prepare_error(error: RpcError, container: &Container) -> BackendError {
 
 /// Takes back the record of a container whose root could not be made. Only tidiness: the caller's
 /// delete finds whatever stays.
-async fn undo(connection: &Connection, id: ContainerId) {
-    if let Err(error) = delete_record(connection, id).await {
-        tracing::debug!(container = %id, %error, "the record of a failed create stays until its deletion");
+async fn undo(connection: &Connection, name: Name) {
+    if let Err(error) = delete_record(connection, name).await {
+        tracing::debug!(container = %name, %error, "the record of a failed create stays until its deletion");
     }
 }
 
-async fn delete_record(connection: &Connection, id: ContainerId) -> Result<(), RpcError> {
-    let request = DeleteContainerRequest { id: id.to_string() };
+async fn delete_record(connection: &Connection, name: Name) -> Result<(), RpcError> {
+    let request = DeleteContainerRequest {
+        id: name.to_string(),
+    };
     connection
         .call(DELETE, request, |channel, request| async move {
             ContainersClient::new(channel).delete(request).await
@@ -172,8 +213,7 @@ pub(super) fn gone(result: Result<(), RpcError>, what: &'static str) -> Result<(
     }
 }
 
-fn record(backend: &Containerd, container: &Container) -> Result<Record, BackendError> {
-    let id = container.id.to_string();
+fn record(backend: &Containerd, container: &Container, name: Name) -> Result<Record, BackendError> {
     let runtime = RuntimeName::of(container, backend.default_runtime());
     Ok(Record {
         labels: labels(backend, container),
@@ -182,10 +222,10 @@ fn record(backend: &Containerd, container: &Container) -> Result<Record, Backend
             name: runtime.shim(),
             options: runtime.options(),
         }),
-        spec: Some(spec(container, backend.spec_options())?),
+        spec: Some(spec(container, &rename::options(backend, name))?),
         snapshotter: SNAPSHOTTER.to_owned(),
-        snapshot_key: id.clone(),
-        id,
+        snapshot_key: container.id.to_string(),
+        id: name.to_string(),
         ..Record::default()
     })
 }

@@ -99,23 +99,6 @@ impl RpcError {
         self.code() == Some(Code::AlreadyExists)
     }
 
-    /// Whether containerd has not yet removed what an interrupted create of the same task left: its
-    /// bundle, a directory that is named after the container.
-    pub(super) fn is_bundle_left(&self, container: &str) -> bool {
-        let Self::Answer { message, .. } = self else {
-            return false;
-        };
-        let directory = message.strip_prefix("mkdir ");
-        directory
-            .and_then(|rest| rest.split_once(": file exists"))
-            .is_some_and(|(path, _)| path.ends_with(container))
-    }
-
-    /// That it can be tried again, since nothing was done.
-    pub(super) fn later(&self) -> BackendError {
-        unavailable(self, Applied::No)
-    }
-
     /// Whether the runtime says that there is nothing to thaw: SIGKILL has thawed it already, as runc
     /// does on cgroup v1, or the last process has just gone. The texts are those of runc and crun.
     pub(super) fn is_not_paused(&self) -> bool {

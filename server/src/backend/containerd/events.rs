@@ -26,10 +26,11 @@ use tonic::Streaming;
 use super::connection::{Connection, Rpc, bounded};
 use super::error::RpcError;
 use super::exit::Ended;
+use super::name::Name;
 use super::observer::Observer;
 use super::reconcile::reconcile;
 use crate::backend::Status;
-use crate::model::{ContainerId, ServerId};
+use crate::model::ServerId;
 
 const VERSION: Rpc = Rpc::quick("containerd.version.version");
 const SUBSCRIBE: Rpc = Rpc::quick("containerd.events.subscribe");
@@ -204,18 +205,19 @@ impl Events {
 
     async fn notice(&mut self, noticed: Noticed) {
         match noticed {
-            Noticed::Ended(id, ended) => self.observer.ended(id, &ended).await,
-            Noticed::Oom(id) => self.look_for_oom(id),
+            Noticed::Ended(name, ended) => self.observer.ended(name, &ended).await,
+            Noticed::Oom(name) => self.look_for_oom(name),
             Noticed::Foreign => {}
         }
     }
 
-    fn look_for_oom(&mut self, id: ContainerId) {
+    fn look_for_oom(&mut self, name: Name) {
         while self.oom_looks.try_join_next().is_some() {}
         // In a storm of notices those under way see what the dropped ones are about.
         if self.oom_looks.len() < MAX_OOM_LOOKS {
             let observer = self.observer.clone();
-            self.oom_looks.spawn(async move { observer.oom(id).await });
+            self.oom_looks
+                .spawn(async move { observer.oom(name).await });
         }
     }
 
@@ -247,19 +249,19 @@ impl Events {
 #[derive(Debug)]
 enum Noticed {
     /// The init process of a container ended.
-    Ended(ContainerId, Ended),
+    Ended(Name, Ended),
     /// The OOM killer acted.
-    Oom(ContainerId),
+    Oom(Name),
     /// An exec's end, or something that is not ours.
     Foreign,
 }
 
 impl Noticed {
-    /// The end of process `id` of a container. Its init process has the container's id.
+    /// The end of process `id` of a container. Its init process has the container's name.
     fn end(container_id: &str, id: &str, ended: Ended) -> Self {
         let is_init = id.is_empty() || id == container_id;
         match container_id.parse() {
-            Ok(container_id) if is_init => Self::Ended(container_id, ended),
+            Ok(name) if is_init => Self::Ended(name, ended),
             _ => Self::Foreign,
         }
     }
@@ -308,6 +310,7 @@ impl Default for Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ContainerId;
 
     #[test]
     fn pauses_double_up_to_five_seconds() {

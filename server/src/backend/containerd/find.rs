@@ -1,9 +1,12 @@
 //! What is there: one container, or all of this server's.
 
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 use containerd_client::services::v1::containers_client::ContainersClient;
-use containerd_client::services::v1::{GetContainerRequest, ListContainersRequest};
+use containerd_client::services::v1::{
+    Container as Record, GetContainerRequest, ListContainersRequest,
+};
 use containerd_client::types::v1::{Process, Status as ProcessStatus};
 use futures_util::TryStreamExt;
 use tracing::Instrument;
@@ -12,7 +15,8 @@ use super::connection::{Connection, Rpc, max_answer, span};
 use super::containers::label;
 use super::error::RpcError;
 use super::exit::Ended;
-use super::{Containerd, tasks};
+use super::name::Name;
+use super::{Containerd, rename, tasks};
 use crate::backend::{BackendError, Found, FoundState, FoundTask};
 use crate::model::ContainerId;
 
@@ -22,9 +26,10 @@ const LIST: Rpc = Rpc::launch("containerd.containers.list");
 /// Two calls at once: Containers.Get, Tasks.Get.
 pub(super) async fn find(backend: &Containerd, id: ContainerId) -> Result<Found, BackendError> {
     let connection = backend.connection();
-    let (record, process) = tokio::join!(get(connection, id), tasks::get(connection, id));
+    let name = backend.name(id).await?;
+    let (record, process) = tokio::join!(get(connection, name), tasks::get(connection, name));
     let task = match process {
-        Ok(process) => Some(found_task(backend, id, &process).await),
+        Ok(process) => Some(found_task(backend, name, &process).await),
         Err(error) if error.is_not_found() => None,
         Err(error) => return Err(error.about("task")),
     };
@@ -36,31 +41,56 @@ pub(super) async fn find(backend: &Containerd, id: ContainerId) -> Result<Found,
     Ok(Found { container, task })
 }
 
-/// Two calls: Containers.ListStream, Tasks.List.
+/// A record that is there.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) name: Name,
+    pub(super) created: SystemTime,
+}
+
+/// Two calls: Containers.ListStream, Tasks.List; and what it takes to clear what is left under earlier
+/// names.
 pub(super) async fn inventory(
     backend: &Containerd,
 ) -> Result<HashMap<ContainerId, Found>, BackendError> {
     let connection = backend.connection();
-    let ids = list(backend)
+    let listed = list(backend)
         .await
         .map_err(|error| error.about("container"))?;
+    backend
+        .names()
+        .learn(listed.iter().map(|listed| listed.name));
     let present = Found {
         container: true,
         task: None,
     };
-    let mut found: HashMap<_, _> = ids.into_iter().map(|id| (id, present.clone())).collect();
+    let ids = listed.iter().map(|listed| listed.name.id());
+    let mut found: HashMap<_, _> = ids.map(|id| (id, present.clone())).collect();
     let processes = tasks::list(connection).await;
     for process in processes.map_err(|error| error.about("task"))? {
-        let Ok(id) = process.id.parse() else { continue };
-        if let Some(entry) = found.get_mut(&id) {
-            entry.task = Some(found_task(backend, id, &process).await);
+        let Ok(name) = process.id.parse::<Name>() else {
+            continue;
+        };
+        let is_current = name == backend.names().of(name.id());
+        if let Some(entry) = found.get_mut(&name.id()).filter(|_| is_current) {
+            entry.task = Some(found_task(backend, name, &process).await);
         }
     }
+    rename::clear_earlier(backend, &listed).await;
     Ok(found)
 }
 
-async fn get(connection: &Connection, id: ContainerId) -> Result<(), RpcError> {
-    let request = GetContainerRequest { id: id.to_string() };
+fn listed(record: Record) -> Option<Listed> {
+    Some(Listed {
+        name: record.id.parse().ok()?,
+        created: record.created_at?.try_into().ok()?,
+    })
+}
+
+async fn get(connection: &Connection, name: Name) -> Result<(), RpcError> {
+    let request = GetContainerRequest {
+        id: name.to_string(),
+    };
     connection
         .call(GET, request, |channel, request| async move {
             ContainersClient::new(channel).get(request).await
@@ -71,7 +101,7 @@ async fn get(connection: &Connection, id: ContainerId) -> Result<(), RpcError> {
 
 /// The containers that carry this server's label. Streamed: with their specs, a few hundred records
 /// are more than containerd sends in one message.
-async fn list(backend: &Containerd) -> Result<Vec<ContainerId>, RpcError> {
+pub(super) async fn list(backend: &Containerd) -> Result<Vec<Listed>, RpcError> {
     let filter = format!(r#"labels."{}"=={}"#, label::SERVER_ID, backend.server_id());
     let request = ListContainersRequest {
         filters: vec![filter],
@@ -83,12 +113,8 @@ async fn list(backend: &Containerd) -> Result<Vec<ContainerId>, RpcError> {
         let mut client =
             ContainersClient::new(connection.content()).max_decoding_message_size(max_answer());
         let stream = client.list_stream(request).await?.into_inner();
-        let ids = stream.try_filter_map(async |message| {
-            let id: Option<ContainerId> =
-                message.container.and_then(|record| record.id.parse().ok());
-            Ok(id)
-        });
-        ids.try_collect().await
+        let listed = stream.try_filter_map(async |message| Ok(message.container.and_then(listed)));
+        listed.try_collect().await
     };
     match tokio::time::timeout(LIST.deadline, listing.instrument(span(LIST))).await {
         Ok(listed) => listed.map_err(|status| RpcError::of(LIST, &status)),
@@ -96,12 +122,12 @@ async fn list(backend: &Containerd) -> Result<Vec<ContainerId>, RpcError> {
     }
 }
 
-async fn found_task(backend: &Containerd, id: ContainerId, process: &Process) -> FoundTask {
+async fn found_task(backend: &Containerd, name: Name, process: &Process) -> FoundTask {
     let state = match tasks::status_of(process) {
         ProcessStatus::Created => FoundState::Created,
         ProcessStatus::Paused | ProcessStatus::Pausing => FoundState::Paused,
         ProcessStatus::Stopped => {
-            FoundState::Stopped(backend.observer().exit(id, &Ended::from(process)).await)
+            FoundState::Stopped(backend.observer().exit(name, &Ended::from(process)).await)
         }
         // Unknown: its shim does not answer, but is there, and so is the process. Its pid is 0 then.
         ProcessStatus::Running | ProcessStatus::Unknown => FoundState::Running,

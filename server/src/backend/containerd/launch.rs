@@ -8,13 +8,14 @@ use super::connection::{Connection, Rpc};
 use super::containers::{self, task_mount};
 use super::discard::discard;
 use super::error::{LaunchContext, RpcError};
+use super::name::Name;
 use super::runs::Expected;
 use super::runtime::RuntimeName;
 use super::task::ContainerdTask;
-use super::{Containerd, sources, tasks};
+use super::{Containerd, rename, sources, tasks};
 use crate::backend::{BackendError, Start};
 use crate::model::spec::Network;
-use crate::model::{Container, ContainerId, LaunchFailure};
+use crate::model::{Container, LaunchFailure};
 use crate::oci::runtime_spec::RuntimeOptions;
 
 const CREATE: Rpc = Rpc::launch("containerd.tasks.create");
@@ -27,16 +28,17 @@ pub(super) async fn start(
     start: Start,
 ) -> Result<ContainerdTask, BackendError> {
     let container = &start.container;
+    let name = backend.name(container.id).await?;
     sources::make_missing(&container.spec.mounts).await?;
     if let Network::Container { container: other } = &container.spec.network {
         let pid = start.network_pid.ok_or_else(|| not_running(other))?;
-        join_network(backend, container, pid).await?;
+        join_network(backend, container, name, pid).await?;
     }
     // Before the first call: the end may come before its answer.
-    let expected = backend.runs().expect(container.id);
-    let pid = create(backend, &start).await?;
+    let expected = backend.runs().expect(name);
+    let pid = create(backend, &start, name).await?;
     expected.pid_is(pid);
-    launch(backend, &start, pid, expected).await
+    launch(backend, &start, name, pid, expected).await
 }
 
 fn not_running(container: &str) -> LaunchFailure {
@@ -50,42 +52,36 @@ fn not_running(container: &str) -> LaunchFailure {
 async fn join_network(
     backend: &Containerd,
     container: &Container,
+    name: Name,
     pid: u32,
 ) -> Result<(), BackendError> {
     let options = RuntimeOptions {
         network_pid: Some(pid),
-        ..backend.spec_options().clone()
+        ..rename::options(backend, name)
     };
-    containers::update(backend, container, &options).await
+    containers::update(backend, container, name, &options).await
 }
 
 /// Creates the task; one left by an earlier launch makes way if it does not run.
-async fn create(backend: &Containerd, start: &Start) -> Result<u32, BackendError> {
+async fn create(backend: &Containerd, start: &Start, name: Name) -> Result<u32, BackendError> {
     let connection = backend.connection();
-    match try_create(connection, start).await {
+    match try_create(connection, start, name).await {
         Err(error) if error.is_already_exists() => {
-            if is_running(connection, start.container.id).await? {
+            if is_running(connection, name).await? {
                 return Err(error.about("task"));
             }
-            discard(backend, start.container.id).await?;
-            try_create(connection, start).await
+            discard(backend, name).await?;
+            try_create(connection, start, name).await
         }
         result => result,
     }
-    .map_err(|error| {
-        // containerd is still clearing up after a create that was cut off.
-        if error.is_bundle_left(&start.container.id.to_string()) {
-            error.later()
-        } else {
-            error.launch(&launch_context(backend, start), "container")
-        }
-    })
+    .map_err(|error| error.launch(&launch_context(backend, start), "container"))
 }
 
-async fn try_create(connection: &Connection, start: &Start) -> Result<u32, RpcError> {
+async fn try_create(connection: &Connection, start: &Start, name: Name) -> Result<u32, RpcError> {
     let output = start.output.to_string_lossy().into_owned();
     let request = CreateTaskRequest {
-        container_id: start.container.id.to_string(),
+        container_id: name.to_string(),
         rootfs: start.container.root.iter().map(task_mount).collect(),
         // Both, or the shim refuses. It appends to a regular file by itself: nobody is in between.
         stdout: output.clone(),
@@ -104,12 +100,12 @@ async fn try_create(connection: &Connection, start: &Start) -> Result<u32, RpcEr
 async fn launch(
     backend: &Containerd,
     start: &Start,
+    name: Name,
     pid: u32,
     expected: Expected,
 ) -> Result<ContainerdTask, BackendError> {
-    let id = start.container.id;
     let request = StartRequest {
-        container_id: id.to_string(),
+        container_id: name.to_string(),
         exec_id: String::new(),
     };
     let call = START.caused_by(start.container.cause());
@@ -122,14 +118,14 @@ async fn launch(
     match started {
         Ok(_) => Ok(ContainerdTask::new(
             backend.clone(),
-            id,
+            name,
             pid,
             expected.launched(),
         )),
         Err(error) => {
             // Without an answer the process may run: the caller looks once containerd answers again.
             if error.code().is_some() {
-                take_back(backend, id).await;
+                take_back(backend, name).await;
             }
             Err(error.launch(&launch_context(backend, start), "task"))
         }
@@ -144,14 +140,14 @@ fn launch_context<'a>(backend: &'a Containerd, start: &'a Start) -> LaunchContex
 }
 
 /// Removes a task that was created and could not be started.
-async fn take_back(backend: &Containerd, id: ContainerId) {
-    if let Err(error) = discard(backend, id).await {
-        tracing::warn!(container = %id, %error, "a task that failed to start could not be removed");
+async fn take_back(backend: &Containerd, name: Name) {
+    if let Err(error) = discard(backend, name).await {
+        tracing::warn!(container = %name, %error, "a task that failed to start could not be removed");
     }
 }
 
-async fn is_running(connection: &Connection, id: ContainerId) -> Result<bool, BackendError> {
-    match tasks::get(connection, id).await {
+async fn is_running(connection: &Connection, name: Name) -> Result<bool, BackendError> {
+    match tasks::get(connection, name).await {
         Ok(process) => Ok(match tasks::status_of(&process) {
             ProcessStatus::Running | ProcessStatus::Pausing | ProcessStatus::Paused => true,
             // Nobody knows: hands off.

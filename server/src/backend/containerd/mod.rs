@@ -22,8 +22,10 @@ mod exit;
 mod find;
 mod images;
 mod launch;
+mod name;
 mod observer;
 mod reconcile;
+mod rename;
 mod runs;
 mod runtime;
 mod sources;
@@ -43,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 use self::cgroup::Cgroups;
 use self::connection::Connection;
 pub use self::connection::InvalidNamespace;
+use self::name::{Name, Names};
 use self::observer::Observer;
 use self::runs::Runs;
 pub use self::task::ContainerdTask;
@@ -97,6 +100,7 @@ struct Inner {
     runtime: String,
     spec_options: RuntimeOptions,
     observer: Observer,
+    names: Names,
     status: watch::Receiver<Status>,
     stop: CancellationToken,
     tasks: Mutex<JoinSet<Option<()>>>,
@@ -135,6 +139,7 @@ impl Containerd {
                 runtime: options.runtime,
                 spec_options: options.spec,
                 observer,
+                names: Names::default(),
                 status,
                 stop,
                 tasks: Mutex::new(tasks),
@@ -161,6 +166,21 @@ impl Containerd {
         self.inner.observer.runs()
     }
 
+    fn names(&self) -> &Names {
+        &self.inner.names
+    }
+
+    /// What the container is called in containerd. One call, the first time.
+    async fn name(&self, id: ContainerId) -> Result<Name, BackendError> {
+        let names = self.names();
+        if !names.are_known() {
+            let listed = find::list(self).await;
+            let listed = listed.map_err(|error| error.about("container"))?;
+            names.learn(listed.iter().map(|listed| listed.name));
+        }
+        Ok(names.of(id))
+    }
+
     fn spec_options(&self) -> &RuntimeOptions {
         &self.inner.spec_options
     }
@@ -182,7 +202,8 @@ impl ContainerBackend for Containerd {
     }
 
     async fn update(&self, container: &Container) -> Result<(), BackendError> {
-        containers::update(self, container, self.spec_options()).await
+        let name = self.name(container.id).await?;
+        containers::update(self, container, name, &rename::options(self, name)).await
     }
 
     async fn start(&self, start: Start) -> Result<ContainerdTask, BackendError> {
@@ -199,8 +220,10 @@ impl ContainerBackend for Containerd {
             FoundState::Stopped(exit) => Some(exit),
             FoundState::Created | FoundState::Running | FoundState::Paused => None,
         };
-        let state = self.runs().adopt(container.id, pid, exit);
-        ContainerdTask::new(self.clone(), container.id, pid, state)
+        // Whoever found it has learnt its name.
+        let name = self.names().of(container.id);
+        let state = self.runs().adopt(name, pid, exit);
+        ContainerdTask::new(self.clone(), name, pid, state)
     }
 
     async fn delete(&self, id: ContainerId) -> Result<(), BackendError> {
@@ -208,7 +231,15 @@ impl ContainerBackend for Containerd {
     }
 
     async fn discard_task(&self, id: ContainerId) -> Result<(), BackendError> {
-        discard::discard(self, id).await
+        let name = self.name(id).await?;
+        for name in name.earlier().chain([name]) {
+            discard::discard(self, name).await?;
+        }
+        Ok(())
+    }
+
+    async fn forget_start(&self, container: &Container) -> Result<(), BackendError> {
+        rename::rename(self, container).await
     }
 
     async fn find(&self, id: ContainerId) -> Result<Found, BackendError> {

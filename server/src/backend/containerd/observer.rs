@@ -6,9 +6,10 @@ use tokio::time::sleep;
 
 use super::cgroup::Cgroups;
 use super::exit::Ended;
+use super::name::Name;
 use super::runs::Runs;
 use crate::backend::{Exit, WaitStatus};
-use crate::model::{ContainerId, Signal};
+use crate::model::Signal;
 
 /// How often, and how long apart, to look for a kill in the kernel's count.
 const OOM_LOOKS: u32 = 50;
@@ -35,21 +36,21 @@ impl Observer {
     }
 
     /// The init process of a container ended.
-    pub(super) async fn ended(&self, id: ContainerId, ended: &Ended) {
-        let exit = self.exit(id, ended).await;
-        self.runs.exited(id, ended.pid(), exit);
+    pub(super) async fn ended(&self, name: Name, ended: &Ended) {
+        let exit = self.exit(name, ended).await;
+        self.runs.exited(name, ended.pid(), exit);
     }
 
     /// The OOM killer acts in a container: waits until the kernel has counted it. On cgroup v1 the
     /// notice comes before the kill.
-    pub(super) async fn oom(&self, id: ContainerId) {
-        let seen = self.runs.oom_kills(id);
+    pub(super) async fn oom(&self, name: Name) {
+        let seen = self.runs.oom_kills(name);
         for _ in 0..OOM_LOOKS {
-            match self.cgroups.oom_kills(id).await {
-                Some(total) if total > seen => return self.runs.oom(id, total),
+            match self.cgroups.oom_kills(name).await {
+                Some(total) if total > seen => return self.runs.oom(name, total),
                 Some(_) => sleep(OOM_PAUSE).await,
                 // The kernel does not count: the notice does.
-                None => return self.runs.oom(id, seen + 1),
+                None => return self.runs.oom(name, seen + 1),
             }
         }
         // Nothing was killed, or an earlier look has seen it already.
@@ -57,10 +58,10 @@ impl Observer {
 
     /// How the init process of a container ended. To be asked before its task is deleted: the cgroup,
     /// which knows of the OOM killer, goes with it.
-    pub(super) async fn exit(&self, id: ContainerId, ended: &Ended) -> Exit {
+    pub(super) async fn exit(&self, name: Name, ended: &Ended) -> Exit {
         let status = ended.wait_status();
         let oom_killed =
-            status == WaitStatus::Signaled(Signal::KILL) && self.oom_killer_acted(id).await;
+            status == WaitStatus::Signaled(Signal::KILL) && self.oom_killer_acted(name).await;
         Exit {
             status,
             time: ended.time(),
@@ -68,7 +69,7 @@ impl Observer {
         }
     }
 
-    async fn oom_killer_acted(&self, id: ContainerId) -> bool {
-        self.runs.oom_kills(id) > 0 || self.cgroups.oom_kills(id).await.is_some_and(|n| n > 0)
+    async fn oom_killer_acted(&self, name: Name) -> bool {
+        self.runs.oom_kills(name) > 0 || self.cgroups.oom_kills(name).await.is_some_and(|n| n > 0)
     }
 }

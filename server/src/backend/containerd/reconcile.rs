@@ -8,10 +8,10 @@ use containerd_client::types::v1::{Process, Status as ProcessStatus};
 use super::connection::Connection;
 use super::error::RpcError;
 use super::exit::Ended;
+use super::name::Name;
 use super::observer::Observer;
 use super::tasks;
 use crate::backend::{Exit, WaitStatus};
-use crate::model::ContainerId;
 
 /// Compares every watched run with what containerd has: one Tasks.List, and one Tasks.Get for each
 /// run that is not in it. To be called while the event subscription stands, so that no end falls
@@ -26,11 +26,11 @@ pub(super) async fn reconcile(
     }
     let listed = tasks::list(connection).await?;
     let listed: HashMap<_, _> = listed.iter().map(|p| (p.id.as_str(), p)).collect();
-    for (id, pid) in unsettled {
-        match listed.get(id.to_string().as_str()) {
-            Some(process) if process.pid == pid => settle(observer, id, process).await,
+    for (name, pid) in unsettled {
+        match listed.get(name.to_string().as_str()) {
+            Some(process) if process.pid == pid => settle(observer, name, process).await,
             // containerd leaves out tasks whose shim is slow to answer: look again, closely.
-            _ => look(connection, observer, id, pid).await?,
+            _ => look(connection, observer, name, pid).await?,
         }
     }
     Ok(())
@@ -39,27 +39,27 @@ pub(super) async fn reconcile(
 async fn look(
     connection: &Connection,
     observer: &Observer,
-    id: ContainerId,
+    name: Name,
     pid: u32,
 ) -> Result<(), RpcError> {
-    match tasks::get(connection, id).await {
-        Ok(process) if process.pid == pid => settle(observer, id, &process).await,
+    match tasks::get(connection, name).await {
+        Ok(process) if process.pid == pid => settle(observer, name, &process).await,
         Ok(process) if tasks::status_of(&process) == ProcessStatus::Unknown => {
-            tracing::warn!(container = %id, "a task is there, but its shim does not answer");
+            tracing::warn!(container = %name, "a task is there, but its shim does not answer");
         }
-        Ok(_) => observer.runs().exited(id, pid, lost()),
-        Err(error) if error.is_not_found() => observer.runs().exited(id, pid, lost()),
+        Ok(_) => observer.runs().exited(name, pid, lost()),
+        Err(error) if error.is_not_found() => observer.runs().exited(name, pid, lost()),
         Err(error) if error.code().is_some() => {
-            tracing::warn!(container = %id, %error, "the state of a task cannot be read");
+            tracing::warn!(container = %name, %error, "the state of a task cannot be read");
         }
         Err(error) => return Err(error),
     }
     Ok(())
 }
 
-async fn settle(observer: &Observer, id: ContainerId, process: &Process) {
+async fn settle(observer: &Observer, name: Name, process: &Process) {
     if tasks::status_of(process) == ProcessStatus::Stopped {
-        observer.ended(id, &Ended::from(process)).await;
+        observer.ended(name, &Ended::from(process)).await;
     }
 }
 

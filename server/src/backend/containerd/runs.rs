@@ -1,12 +1,12 @@
 //! The runs whose end somebody waits for.
 //!
 //! ```text
-//! expect(id) -> pid unknown --pid_is--> pid known --exited(pid)--> settled, forgotten
+//! expect(name) -> pid unknown --pid_is--> pid known --exited(pid)--> settled, forgotten
 //!                  |  exits that come now are kept until the pid is known
 //!                  +-- dropped without a pid: forgotten (the launch failed)
 //! ```
 //!
-//! An exit belongs to a container id and a pid: those of earlier pids are ignored, and the first
+//! An exit belongs to a container name and a pid: those of earlier pids are ignored, and the first
 //! result of a run wins. An exit of a run that nobody has asked for yet is kept for a while: it may
 //! have been on its way when that run was looked up. Owns the state; asks nobody anything.
 
@@ -16,8 +16,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::name::Name;
 use crate::backend::Exit;
-use crate::model::{ContainerId, limits};
+use crate::model::limits;
 
 /// Exits kept while a pid is unknown. A container's init has one pid between two calls of ours; more
 /// can only come from leftovers.
@@ -75,7 +76,7 @@ pub(super) struct Runs {
 
 #[derive(Debug, Default)]
 struct Inner {
-    live: HashMap<ContainerId, Live>,
+    live: HashMap<Name, Live>,
     unclaimed: Unclaimed,
 }
 
@@ -90,7 +91,7 @@ struct Live {
 
 impl Runs {
     /// Watches a run that is about to be launched, from before its process exists.
-    pub(super) fn expect(&self, id: ContainerId) -> Expected {
+    pub(super) fn expect(&self, name: Name) -> Expected {
         let state = RunState::new();
         let live = Live {
             state: Arc::clone(&state),
@@ -98,28 +99,28 @@ impl Runs {
             early: Vec::new(),
         };
         let mut inner = self.inner.lock();
-        inner.unclaimed.take(id);
-        inner.live.insert(id, live);
+        inner.unclaimed.take(name);
+        inner.live.insert(name, live);
         Expected {
             runs: self.clone(),
-            id,
+            name,
             state,
             launched: false,
         }
     }
 
     /// Watches a run that was found, alive or with `exit` known.
-    pub(super) fn adopt(&self, id: ContainerId, pid: u32, exit: Option<Exit>) -> Arc<RunState> {
+    pub(super) fn adopt(&self, name: Name, pid: u32, exit: Option<Exit>) -> Arc<RunState> {
         let mut inner = self.inner.lock();
-        if let Some(live) = inner.live.get(&id).filter(|live| live.pid == Some(pid)) {
+        if let Some(live) = inner.live.get(&name).filter(|live| live.pid == Some(pid)) {
             let state = Arc::clone(&live.state);
             if let Some(exit) = exit {
-                inner.settle(id, exit);
+                inner.settle(name, exit);
             }
             return state;
         }
         let state = RunState::new();
-        let missed = inner.unclaimed.take(id).filter(|(of, _)| *of == pid);
+        let missed = inner.unclaimed.take(name).filter(|(of, _)| *of == pid);
         if let Some(exit) = exit.or_else(|| missed.map(|(_, exit)| exit)) {
             state.settle(exit);
         } else {
@@ -128,29 +129,29 @@ impl Runs {
                 pid: Some(pid),
                 early: Vec::new(),
             };
-            inner.live.insert(id, live);
+            inner.live.insert(name, live);
         }
         state
     }
 
     /// The init process `pid` of a container ended.
-    pub(super) fn exited(&self, id: ContainerId, pid: u32, exit: Exit) {
+    pub(super) fn exited(&self, name: Name, pid: u32, exit: Exit) {
         let mut inner = self.inner.lock();
-        match inner.live.get_mut(&id) {
+        match inner.live.get_mut(&name) {
             Some(live) => match live.pid {
-                Some(known) if known == pid => inner.settle(id, exit),
+                Some(known) if known == pid => inner.settle(name, exit),
                 Some(_) => {}
                 None if live.early.len() < MAX_EARLY_EXITS => live.early.push((pid, exit)),
                 None => {}
             },
-            None => inner.unclaimed.put(id, pid, exit),
+            None => inner.unclaimed.put(name, pid, exit),
         }
     }
 
     /// The OOM killer has acted `total` times in a container's run.
-    pub(super) fn oom(&self, id: ContainerId, total: u64) {
+    pub(super) fn oom(&self, name: Name, total: u64) {
         let inner = self.inner.lock();
-        let Some(live) = inner.live.get(&id) else {
+        let Some(live) = inner.live.get(&name) else {
             return;
         };
         live.state.oom_kills.send_if_modified(|seen| {
@@ -161,33 +162,33 @@ impl Runs {
     }
 
     /// How often the OOM killer is known to have acted in a live run.
-    pub(super) fn oom_kills(&self, id: ContainerId) -> u64 {
+    pub(super) fn oom_kills(&self, name: Name) -> u64 {
         let inner = self.inner.lock();
-        let live = inner.live.get(&id);
+        let live = inner.live.get(&name);
         live.map_or(0, |live| *live.state.oom_kills.borrow())
     }
 
     /// Runs whose process exists and whose end is not known.
-    pub(super) fn unsettled(&self) -> Vec<(ContainerId, u32)> {
+    pub(super) fn unsettled(&self) -> Vec<(Name, u32)> {
         let inner = self.inner.lock();
         let pids = inner.live.iter();
-        pids.filter_map(|(id, live)| Some((*id, live.pid?)))
+        pids.filter_map(|(name, live)| Some((*name, live.pid?)))
             .collect()
     }
 
     /// Whether a run other than `state` is being watched for the container.
-    pub(super) fn is_superseded(&self, id: ContainerId, state: &Arc<RunState>) -> bool {
+    pub(super) fn is_superseded(&self, name: Name, state: &Arc<RunState>) -> bool {
         let inner = self.inner.lock();
         inner
             .live
-            .get(&id)
+            .get(&name)
             .is_some_and(|live| !Arc::ptr_eq(&live.state, state))
     }
 }
 
 impl Inner {
-    fn settle(&mut self, id: ContainerId, exit: Exit) {
-        if let Some(live) = self.live.remove(&id) {
+    fn settle(&mut self, name: Name, exit: Exit) {
+        if let Some(live) = self.live.remove(&name) {
             live.state.settle(exit);
         }
     }
@@ -197,7 +198,7 @@ impl Inner {
 #[derive(Debug)]
 pub(super) struct Expected {
     runs: Runs,
-    id: ContainerId,
+    name: Name,
     state: Arc<RunState>,
     launched: bool,
 }
@@ -206,13 +207,13 @@ impl Expected {
     /// The process exists: what has come and what will come of it counts.
     pub(super) fn pid_is(&self, pid: u32) {
         let mut inner = self.runs.inner.lock();
-        let Some(live) = inner.live.get_mut(&self.id) else {
+        let Some(live) = inner.live.get_mut(&self.name) else {
             return;
         };
         live.pid = Some(pid);
         let early = std::mem::take(&mut live.early);
         if let Some((_, exit)) = early.into_iter().find(|(of, _)| *of == pid) {
-            inner.settle(self.id, exit);
+            inner.settle(self.name, exit);
         }
     }
 
@@ -229,9 +230,9 @@ impl Drop for Expected {
             return;
         }
         let mut inner = self.runs.inner.lock();
-        let ours = inner.live.get(&self.id);
+        let ours = inner.live.get(&self.name);
         if ours.is_some_and(|live| Arc::ptr_eq(&live.state, &self.state)) {
-            inner.live.remove(&self.id);
+            inner.live.remove(&self.name);
         }
     }
 }
@@ -239,14 +240,14 @@ impl Drop for Expected {
 /// The latest exits of runs that nobody has asked for, oldest first.
 #[derive(Debug, Default)]
 struct Unclaimed {
-    exits: HashMap<ContainerId, (u32, Exit)>,
-    order: VecDeque<ContainerId>,
+    exits: HashMap<Name, (u32, Exit)>,
+    order: VecDeque<Name>,
 }
 
 impl Unclaimed {
-    fn put(&mut self, id: ContainerId, pid: u32, exit: Exit) {
-        if self.exits.insert(id, (pid, exit)).is_none() {
-            self.order.push_back(id);
+    fn put(&mut self, name: Name, pid: u32, exit: Exit) {
+        if self.exits.insert(name, (pid, exit)).is_none() {
+            self.order.push_back(name);
         }
         while self.order.len() > MAX_UNCLAIMED {
             if let Some(oldest) = self.order.pop_front() {
@@ -255,9 +256,9 @@ impl Unclaimed {
         }
     }
 
-    fn take(&mut self, id: ContainerId) -> Option<(u32, Exit)> {
-        let exit = self.exits.remove(&id)?;
-        self.order.retain(|kept| *kept != id);
+    fn take(&mut self, name: Name) -> Option<(u32, Exit)> {
+        let exit = self.exits.remove(&name)?;
+        self.order.retain(|kept| *kept != name);
         Some(exit)
     }
 }
@@ -269,6 +270,11 @@ mod tests {
 
     use super::*;
     use crate::backend::WaitStatus;
+    use crate::model::ContainerId;
+
+    fn some_name() -> Name {
+        Name::first(ContainerId::generate())
+    }
 
     fn exit(code: u8) -> Exit {
         Exit {
@@ -280,9 +286,9 @@ mod tests {
 
     #[test]
     fn an_exit_that_comes_before_the_pid_is_known_is_not_lost() {
-        let (runs, id) = (Runs::default(), ContainerId::generate());
-        let expected = runs.expect(id);
-        runs.exited(id, 7, exit(3));
+        let (runs, name) = (Runs::default(), some_name());
+        let expected = runs.expect(name);
+        runs.exited(name, 7, exit(3));
         expected.pid_is(7);
         assert_eq!(*expected.launched().exit().borrow(), Some(exit(3)));
         assert!(runs.unsettled().is_empty());
@@ -290,29 +296,29 @@ mod tests {
 
     #[test]
     fn an_exit_of_an_earlier_pid_is_ignored() {
-        let (runs, id) = (Runs::default(), ContainerId::generate());
-        let expected = runs.expect(id);
-        runs.exited(id, 6, exit(1));
+        let (runs, name) = (Runs::default(), some_name());
+        let expected = runs.expect(name);
+        runs.exited(name, 6, exit(1));
         expected.pid_is(7);
-        runs.exited(id, 6, exit(1));
+        runs.exited(name, 6, exit(1));
         let state = expected.launched();
         assert!(!state.is_over());
-        assert_eq!(runs.unsettled(), [(id, 7)]);
+        assert_eq!(runs.unsettled(), [(name, 7)]);
     }
 
     #[test]
     fn the_first_result_of_a_run_wins() {
-        let (runs, id) = (Runs::default(), ContainerId::generate());
-        let state = runs.adopt(id, 7, None);
-        runs.exited(id, 7, exit(0));
-        runs.exited(id, 7, exit(137));
+        let (runs, name) = (Runs::default(), some_name());
+        let state = runs.adopt(name, 7, None);
+        runs.exited(name, 7, exit(0));
+        runs.exited(name, 7, exit(137));
         assert_eq!(*state.exit().borrow(), Some(exit(0)));
     }
 
     #[test]
     fn a_launch_that_fails_leaves_nothing() {
-        let (runs, id) = (Runs::default(), ContainerId::generate());
-        let expected = runs.expect(id);
+        let (runs, name) = (Runs::default(), some_name());
+        let expected = runs.expect(name);
         expected.pid_is(7);
         drop(expected);
         assert!(runs.unsettled().is_empty());
@@ -320,28 +326,28 @@ mod tests {
 
     #[test]
     fn a_failed_launch_does_not_forget_its_successor() {
-        let (runs, id) = (Runs::default(), ContainerId::generate());
-        let first = runs.expect(id);
-        let second = runs.expect(id);
+        let (runs, name) = (Runs::default(), some_name());
+        let first = runs.expect(name);
+        let second = runs.expect(name);
         drop(first);
         second.pid_is(8);
-        assert_eq!(runs.unsettled(), [(id, 8)]);
+        assert_eq!(runs.unsettled(), [(name, 8)]);
     }
 
     #[test]
     fn an_exit_between_finding_a_run_and_watching_it_is_not_lost() {
-        let (runs, id) = (Runs::default(), ContainerId::generate());
-        runs.exited(id, 7, exit(3));
-        assert_eq!(*runs.adopt(id, 7, None).exit().borrow(), Some(exit(3)));
-        runs.exited(id, 7, exit(3));
-        assert!(!runs.adopt(id, 8, None).is_over());
+        let (runs, name) = (Runs::default(), some_name());
+        runs.exited(name, 7, exit(3));
+        assert_eq!(*runs.adopt(name, 7, None).exit().borrow(), Some(exit(3)));
+        runs.exited(name, 7, exit(3));
+        assert!(!runs.adopt(name, 8, None).is_over());
     }
 
     #[test]
     fn two_handles_of_one_run_see_the_same_end() {
-        let (runs, id) = (Runs::default(), ContainerId::generate());
-        let first = runs.adopt(id, 7, None);
-        let second = runs.adopt(id, 7, Some(exit(2)));
+        let (runs, name) = (Runs::default(), some_name());
+        let first = runs.adopt(name, 7, None);
+        let second = runs.adopt(name, 7, Some(exit(2)));
         assert_eq!(*first.exit().borrow(), Some(exit(2)));
         assert_eq!(*second.exit().borrow(), Some(exit(2)));
     }
@@ -350,7 +356,7 @@ mod tests {
     fn exits_nobody_asks_for_are_bounded() {
         let runs = Runs::default();
         for _ in 0..MAX_UNCLAIMED + 10 {
-            runs.exited(ContainerId::generate(), 1, exit(0));
+            runs.exited(some_name(), 1, exit(0));
         }
         let inner = runs.inner.lock();
         assert_eq!(inner.unclaimed.exits.len(), MAX_UNCLAIMED);
@@ -359,11 +365,11 @@ mod tests {
 
     #[test]
     fn oom_kills_never_go_back() {
-        let (runs, id) = (Runs::default(), ContainerId::generate());
-        let state = runs.adopt(id, 7, None);
-        runs.oom(id, 3);
-        runs.oom(id, 2);
+        let (runs, name) = (Runs::default(), some_name());
+        let state = runs.adopt(name, 7, None);
+        runs.oom(name, 3);
+        runs.oom(name, 2);
         assert_eq!(*state.oom_kills().borrow(), 3);
-        assert_eq!(runs.oom_kills(id), 3);
+        assert_eq!(runs.oom_kills(name), 3);
     }
 }

@@ -1,7 +1,7 @@
 //! The handle of one run's processes.
 //!
 //! Every act is one call. A handle belongs to one run and refuses to act once that is over, so that it
-//! never meets a successor, which has the same id in containerd.
+//! never meets a successor, which has the same name in containerd.
 
 use std::sync::Arc;
 
@@ -13,11 +13,12 @@ use super::connection::Rpc;
 use super::containers::json;
 use super::error::BACKEND;
 use super::exit::Ended;
+use super::name::Name;
 use super::runs::RunState;
 use super::{Containerd, tasks};
 use crate::backend::{BackendError, Exit, SignalScope, Task};
+use crate::model::Signal;
 use crate::model::spec::Resources;
-use crate::model::{ContainerId, Signal};
 use crate::oci::runtime_spec;
 
 const PAUSE: Rpc = Rpc::quick("containerd.tasks.pause");
@@ -31,27 +32,22 @@ const RESOURCES_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/
 #[derive(Debug, Clone)]
 pub struct ContainerdTask {
     backend: Containerd,
-    id: ContainerId,
+    name: Name,
     pid: u32,
     state: Arc<RunState>,
 }
 
 impl ContainerdTask {
-    pub(super) fn new(
-        backend: Containerd,
-        id: ContainerId,
-        pid: u32,
-        state: Arc<RunState>,
-    ) -> Self {
+    pub(super) fn new(backend: Containerd, name: Name, pid: u32, state: Arc<RunState>) -> Self {
         Self {
             backend,
-            id,
+            name,
             pid,
             state,
         }
     }
 
-    /// An error if the run is over: its id may be another run's by now.
+    /// An error if the run is over: its name may be another run's by now.
     fn alive(&self) -> Result<(), BackendError> {
         if self.state.is_over() {
             return Err(BackendError::NotFound {
@@ -78,7 +74,7 @@ impl Task for ContainerdTask {
 
     async fn kill(&self, signal: Signal, scope: SignalScope) -> Result<(), BackendError> {
         self.alive()?;
-        tasks::kill(self.backend.connection(), self.id, signal, scope)
+        tasks::kill(self.backend.connection(), self.name, signal, scope)
             .await
             .map_err(|error| error.about("process"))
     }
@@ -86,7 +82,7 @@ impl Task for ContainerdTask {
     async fn pause(&self) -> Result<(), BackendError> {
         self.alive()?;
         let request = PauseTaskRequest {
-            container_id: self.id.to_string(),
+            container_id: self.name.to_string(),
         };
         self.backend
             .connection()
@@ -99,7 +95,7 @@ impl Task for ContainerdTask {
 
     async fn resume(&self) -> Result<(), BackendError> {
         self.alive()?;
-        tasks::resume(self.backend.connection(), self.id)
+        tasks::resume(self.backend.connection(), self.name)
             .await
             .map_err(|error| error.about("process"))
     }
@@ -109,7 +105,7 @@ impl Task for ContainerdTask {
         let host = &self.backend.spec_options().host;
         let resources = runtime_spec::resources_update(resources, host);
         let request = UpdateTaskRequest {
-            container_id: self.id.to_string(),
+            container_id: self.name.to_string(),
             resources: Some(json(RESOURCES_TYPE, &resources)?),
             ..UpdateTaskRequest::default()
         };
@@ -125,7 +121,7 @@ impl Task for ContainerdTask {
     async fn pids(&self) -> Result<Vec<u32>, BackendError> {
         self.alive()?;
         let request = ListPidsRequest {
-            container_id: self.id.to_string(),
+            container_id: self.name.to_string(),
         };
         let answer = self
             .backend
@@ -139,15 +135,15 @@ impl Task for ContainerdTask {
     }
 
     async fn delete(&self) -> Result<(), BackendError> {
-        if self.backend.runs().is_superseded(self.id, &self.state) {
+        if self.backend.runs().is_superseded(self.name, &self.state) {
             return Ok(());
         }
-        match tasks::delete(self.backend.connection(), self.id).await {
+        match tasks::delete(self.backend.connection(), self.name).await {
             Ok(answer) if self.state.is_over() || answer.pid != self.pid => Ok(()),
             Ok(answer) => {
                 // The event was missed; the answer says the same.
                 let ended = Ended::from(answer);
-                self.backend.observer().ended(self.id, &ended).await;
+                self.backend.observer().ended(self.name, &ended).await;
                 Ok(())
             }
             Err(error) if error.is_not_found() => Ok(()),

@@ -9,8 +9,9 @@ use tonic::Code;
 
 use super::connection::{Connection, Rpc, max_answer};
 use super::error::RpcError;
+use super::name::Name;
 use crate::backend::SignalScope;
-use crate::model::{ContainerId, Signal};
+use crate::model::Signal;
 
 const DELETE: Rpc = Rpc::quick("containerd.tasks.delete");
 const GET: Rpc = Rpc::quick("containerd.tasks.get");
@@ -24,9 +25,9 @@ pub(super) fn status_of(process: &Process) -> ProcessStatus {
 }
 
 /// One call: Tasks.Get.
-pub(super) async fn get(connection: &Connection, id: ContainerId) -> Result<Process, RpcError> {
+pub(super) async fn get(connection: &Connection, name: Name) -> Result<Process, RpcError> {
     let request = GetRequest {
-        container_id: id.to_string(),
+        container_id: name.to_string(),
         exec_id: String::new(),
     };
     let answer = connection
@@ -43,10 +44,10 @@ pub(super) async fn get(connection: &Connection, id: ContainerId) -> Result<Proc
 
 pub(super) async fn delete(
     connection: &Connection,
-    id: ContainerId,
+    name: Name,
 ) -> Result<DeleteResponse, RpcError> {
     let request = DeleteTaskRequest {
-        container_id: id.to_string(),
+        container_id: name.to_string(),
     };
     connection
         .call(DELETE, request, |channel, request| async move {
@@ -57,12 +58,12 @@ pub(super) async fn delete(
 
 pub(super) async fn kill(
     connection: &Connection,
-    id: ContainerId,
+    name: Name,
     signal: Signal,
     scope: SignalScope,
 ) -> Result<(), RpcError> {
     let request = KillRequest {
-        container_id: id.to_string(),
+        container_id: name.to_string(),
         exec_id: String::new(),
         signal: u32::from(signal.number()),
         all: scope == SignalScope::All,
@@ -75,9 +76,9 @@ pub(super) async fn kill(
 }
 
 /// Thaws; what is not frozen is left as it is.
-pub(super) async fn resume(connection: &Connection, id: ContainerId) -> Result<(), RpcError> {
+pub(super) async fn resume(connection: &Connection, name: Name) -> Result<(), RpcError> {
     let request = ResumeTaskRequest {
-        container_id: id.to_string(),
+        container_id: name.to_string(),
     };
     let resumed = connection
         .call(RESUME, request, |channel, request| async move {

@@ -20,6 +20,8 @@ pub enum Operation {
     Start,
     /// `ContainerBackend::delete`.
     Delete,
+    /// `ContainerBackend::forget_start`.
+    ForgetStart,
     /// `ContainerBackend::discard_task`.
     DiscardTask,
     /// `ContainerBackend::find`.

@@ -135,6 +135,14 @@ impl ContainerBackend for Fake {
         .await
     }
 
+    async fn forget_start(&self, container: &Container) -> Result<(), BackendError> {
+        self.call(Operation::ForgetStart, |world| {
+            world.discard(container.id);
+            Ok(())
+        })
+        .await
+    }
+
     async fn discard_task(&self, id: ContainerId) -> Result<(), BackendError> {
         self.call(Operation::DiscardTask, |world| {
             world.discard(id);

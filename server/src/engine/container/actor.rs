@@ -60,7 +60,7 @@ pub(super) struct Actor {
     pub(super) frozen: bool,
     /// OOM kills of this run that were reported.
     pub(super) oom_seen: u64,
-    /// Whether the backend may have a task that no run knows of.
+    /// Whether the backend may have, or may yet make, a task that no run knows of.
     pub(super) unknown_task: bool,
     /// Who is to hear why a create with a start failed, once nothing is left of it.
     pub(super) failed_create: Option<(Reply<Arc<Container>>, Error)>,
@@ -109,7 +109,7 @@ pub(super) enum Outcome {
     /// What was left of a run was removed.
     Reaped(Result<(), BackendError>),
     /// A task that belongs to no run was removed.
-    Discarded(Result<(), BackendError>),
+    StartForgotten(Result<(), BackendError>),
     /// What there was of the container was removed.
     Removed(Result<(), BackendError>),
     /// What there is of the container was looked up.
@@ -265,7 +265,7 @@ impl Actor {
             Outcome::StopSignaled(signal, result) => self.stop_signaled(signal, result).await,
             Outcome::Controlled(controlled) => self.controlled(*controlled).await,
             Outcome::Reaped(result) => self.reaped(result),
-            Outcome::Discarded(result) => self.discarded(result),
+            Outcome::StartForgotten(result) => self.start_forgotten(result),
             Outcome::Removed(result) => self.removed(result).await,
             Outcome::Found(result) => self.found(result).await,
         }
@@ -286,7 +286,7 @@ impl Actor {
         } else if self.remains {
             self.reap();
         } else if self.unknown_task && self.record.is_idle() {
-            self.discard_unknown_task();
+            self.forget_start();
         }
     }
 

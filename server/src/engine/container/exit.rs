@@ -112,7 +112,7 @@ impl Actor {
         }
     }
 
-    pub(super) fn discarded(&mut self, result: Result<(), BackendError>) {
+    pub(super) fn start_forgotten(&mut self, result: Result<(), BackendError>) {
         match result {
             Ok(()) => {
                 self.unknown_task = false;

@@ -89,8 +89,8 @@ impl Actor {
         match (attached, found.task.map(|task| task.state)) {
             (Some(task), Some(state)) if self.is_new_run(&state) => self.run_began(task).await,
             (task, state) => {
-                self.unknown_task = state == Some(FoundState::Created);
-                self.task = task.filter(|_| !self.unknown_task);
+                self.unknown_task = true;
+                self.task = task.filter(|_| state != Some(FoundState::Created));
                 self.remains = self.task.is_some();
                 // Whoever waited has been told that the outcome is not known.
                 self.start_failed(Failure::StartInterrupted, None).await;
@@ -241,11 +241,11 @@ impl Actor {
         }
     }
 
-    /// Removes a task that belongs to no run.
-    pub(super) fn discard_unknown_task(&mut self) {
-        let (core, id) = (self.core.clone(), self.record.container().id);
+    /// Makes sure that no task which belongs to no run is there or comes.
+    pub(super) fn forget_start(&mut self) {
+        let (core, container) = (self.core.clone(), self.record.snapshot());
         self.begin(&tracing::Span::current(), async move {
-            Outcome::Discarded(core.backend.discard_task(id).await)
+            Outcome::StartForgotten(core.backend.forget_start(&container).await)
         });
     }
 

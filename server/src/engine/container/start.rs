@@ -82,9 +82,9 @@ impl Actor {
         let (core, container) = (self.core.clone(), self.record.snapshot());
         // Both stay on the actor's list until the start is known to have got rid of them.
         let remains = self.task.clone().filter(|_| self.remains);
-        let discard = self.unknown_task;
+        let forget_start = self.unknown_task;
         self.begin(span, async move {
-            Outcome::Started(launch(core, container, remains, discard).await)
+            Outcome::Started(launch(core, container, remains, forget_start).await)
         });
     }
 
@@ -251,12 +251,13 @@ async fn launch(
     core: Arc<Core>,
     container: Arc<Container>,
     remains: Option<TaskHandle>,
-    discard: bool,
+    forget_start: bool,
 ) -> Result<TaskHandle, BackendError> {
     if let Some(remains) = remains {
         remains.delete().await?;
-    } else if discard {
-        core.backend.discard_task(container.id).await?;
+    }
+    if forget_start {
+        core.backend.forget_start(&container).await?;
     }
     let network_pid = network_pid(&core, &container)?;
     let output = prepare_output(&core, container.id).await?;

@@ -35,6 +35,13 @@ impl Actor {
         if paths.is_empty() {
             return drop(reply.send(Ok(self.record.snapshot())));
         }
+        if let Some((field, problem)) = next.spec.resources.conflict() {
+            let error = Error::InvalidField {
+                field: format!("update.resources.{field}"),
+                problem: problem.to_owned(),
+            };
+            return drop(reply.send(Err(error)));
+        }
         if let Err(error) = self.core.registry.reserve_name(next.id, &next.name) {
             return drop(reply.send(Err(error)));
         }
@@ -208,7 +215,7 @@ pub(crate) fn check_labels(current: &TextMap, update: &UpdateContainer) -> Resul
             labels.len()
         );
         return Err(Error::InvalidField {
-            field: "update.set_labels",
+            field: "update.set_labels".to_owned(),
             problem,
         });
     }

@@ -128,7 +128,7 @@ fn names_to_remove(image: &Image, key: &str, force: bool) -> Result<Vec<String>,
     match by_reference {
         Some(reference) if !force || references.len() == 1 => Ok(vec![reference]),
         None if references.len() > 1 && !force => Err(Error::InvalidField {
-            field: "image",
+            field: "image".to_owned(),
             problem: format!(
                 "the image has {} references: name one, or use force",
                 references.len()

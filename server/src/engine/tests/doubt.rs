@@ -245,7 +245,7 @@ fn a_task_that_was_made_but_never_started_is_removed_however_long_it_takes() {
         up.control.leave_created_task(up.get("a").id);
         does_not_act(up, Operation::Start);
         up.control.inject(
-            Operation::DiscardTask,
+            Operation::ForgetStart,
             When::Next,
             Fault::Fail(unavailable(Applied::No)),
         );

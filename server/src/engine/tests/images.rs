@@ -64,7 +64,7 @@ fn deleting_one_of_two_names_only_removes_the_name() {
             .id
             .clone();
         let refused = up.engine.delete_image(cause("d"), id.as_str(), false).await;
-        assert_refused!(refused, Error::InvalidField { field: "image", .. });
+        assert_refused!(refused, Error::InvalidField { field, .. } if field == "image");
         let deleted = up
             .engine
             .delete_image(cause("delete"), IMAGE, false)

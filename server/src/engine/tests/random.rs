@@ -21,12 +21,13 @@ const STEPS: usize = 70;
 const NAMES: [&str; 3] = ["a", "b", "c"];
 /// The one of them that is deleted after its run.
 const AUTO_DELETED: &str = "c";
-const FALLIBLE: [Operation; 12] = [
+const FALLIBLE: [Operation; 13] = [
     Operation::Create,
     Operation::Update,
     Operation::Start,
     Operation::Delete,
     Operation::DiscardTask,
+    Operation::ForgetStart,
     Operation::Find,
     Operation::Inventory,
     Operation::Kill,

@@ -126,6 +126,46 @@ fn labels_cannot_outgrow_their_limits_by_updates() {
 }
 
 #[test]
+fn a_limit_that_does_not_go_with_the_others_is_refused_and_changes_nothing() {
+    World::new().run(async |up| {
+        up.create("a").await;
+        let swap = UpdateContainer {
+            resources: vec![ResourceChange {
+                path: "resources.swap_limit_bytes".to_owned(),
+                from: Resources {
+                    swap_limit_bytes: Some(1 << 20),
+                    ..Resources::default()
+                },
+            }],
+            ..UpdateContainer::default()
+        };
+        let before = up.get("a");
+        let refused = up.engine.update(cause("u"), "a", swap.clone()).await;
+        let field = "update.resources.swap_limit_bytes";
+        assert_refused!(refused, Error::InvalidField { field: of, .. } if of == field);
+        assert_eq!(up.get("a"), before);
+        up.engine.update(cause("u"), "a", limit(64)).await.unwrap();
+        up.engine.update(cause("u"), "a", swap).await.unwrap();
+    });
+}
+
+#[test]
+fn a_create_with_a_profile_that_cannot_be_read_makes_nothing() {
+    World::new().run(async |up| {
+        let mut create = request("a");
+        create.spec.security.seccomp = Seccomp::Json {
+            json: "[]".to_owned(),
+        };
+        let validated = up.engine.validate(create.clone());
+        assert_refused!(validated, Error::Backend(BackendError::Launch(_)));
+        let created = up.engine.create(call("c"), create).await;
+        assert_refused!(created, Error::Backend(BackendError::Launch(_)));
+        assert!(up.is_gone("a"));
+        assert_eq!(up.control.calls(Operation::Create), 0);
+    });
+}
+
+#[test]
 fn an_update_of_a_process_that_has_just_ended_is_stored() {
     World::new().run(async |up| {
         let id = up.create_started("a").await;

@@ -20,9 +20,9 @@ use oci_spec::runtime::{
 use thiserror::Error;
 
 use super::seccomp::{self, SeccompError};
+use crate::model::Container;
 use crate::model::failure::LaunchFailure;
 use crate::model::spec::{ContainerSpec, Network, Rlimit, Seccomp};
-use crate::model::{Container, ContainerId};
 
 pub use capabilities::{UnknownCapability, all as all_capabilities};
 pub use host::{CgroupVersion, Host, ReadOnlyMounts};
@@ -38,6 +38,8 @@ const HOSTNAME_DIGITS: usize = 12;
 pub struct RuntimeOptions {
     /// The cgroup that holds those of all containers, from the root of each hierarchy.
     pub cgroup_parent: PathBuf,
+    /// What the container's own is called in there; its id by default.
+    pub cgroup_name: Option<String>,
     /// The main process of the container whose network is to be joined, for [`Network::Container`]. Without
     /// it such a container gets a fresh network namespace, which is only right for a spec that is
     /// recorded and not started from.
@@ -52,6 +54,7 @@ impl RuntimeOptions {
     pub fn new(host: Host) -> Self {
         Self {
             cgroup_parent: PathBuf::from("/wharf"),
+            cgroup_name: None,
             network_pid: None,
             host,
         }
@@ -89,10 +92,10 @@ impl From<SpecError> for LaunchFailure {
     }
 }
 
-/// The cgroup of a container below `parent`, from the root of each hierarchy.
+/// The cgroup of a container, called `name`, below `parent`, from the root of each hierarchy.
 #[must_use]
-pub fn cgroup_path(parent: &std::path::Path, id: ContainerId) -> PathBuf {
-    parent.join(id.to_string())
+pub fn cgroup_path(parent: &std::path::Path, name: &str) -> PathBuf {
+    parent.join(name)
 }
 
 /// The runtime spec of `container`. Its root is the bundle's `rootfs`.
@@ -191,9 +194,13 @@ fn linux(
     let mut limits = resources(&spec.resources, options.host.cgroup);
     limits.set_devices(Some(isolation::device_rules()));
 
+    let cgroup = match &options.cgroup_name {
+        Some(name) => name.clone(),
+        None => container.id.to_string(),
+    };
     let mut linux = Linux::default();
     linux
-        .set_cgroups_path(Some(cgroup_path(&options.cgroup_parent, container.id)))
+        .set_cgroups_path(Some(cgroup_path(&options.cgroup_parent, &cgroup)))
         .set_namespaces(Some(isolation::namespaces(
             &spec.network,
             options.network_pid,

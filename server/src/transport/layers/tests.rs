@@ -507,6 +507,7 @@ impl std::io::Write for Log {
 
 impl Log {
     fn begin(&self) -> tracing::subscriber::DefaultGuard {
+        keep_callsites_enabled();
         let log = self.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
@@ -518,6 +519,18 @@ impl Log {
     fn text(&self) -> String {
         String::from_utf8(self.0.lock().clone()).unwrap()
     }
+}
+
+/// Whether a callsite is enabled is remembered for the whole process: one that is first reached while no
+/// test listens would stay silent. So somebody always listens.
+fn keep_callsites_enabled() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(std::io::sink);
+        tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
+    });
 }
 
 #[tokio::test]
@@ -570,6 +583,7 @@ async fn with_opentelemetry_the_span_continues_the_callers_trace() {
     use tracing_subscriber::layer::SubscriberExt as _;
     let provider = opentelemetry_sdk::trace::SdkTracerProvider::builder().build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+    keep_callsites_enabled();
     let subscriber = tracing_subscriber::registry().with(layer);
     let _guard = tracing::subscriber::set_default(subscriber);
 

@@ -76,27 +76,11 @@ pub(super) fn resources(
     parsed
 }
 
-/// Checks the limits that depend on each other. Needs all of them, so an update of one field leaves
-/// it to the engine, which knows the others.
+/// Checks the limits that depend on each other. Needs all of them, so after an update of some fields
+/// the engine checks, which knows the others.
 pub(super) fn check_together(resources: &Resources, field: &Field<'_>, out: &mut Violations) {
-    let memory = resources.memory_limit_bytes;
-    if let (Some(limit), Some(reservation)) = (memory, resources.memory_reservation_bytes)
-        && reservation > limit
-    {
-        field.child("memory_reservation_bytes").reject(
-            reason::CONFLICT,
-            "must be at most memory_limit_bytes",
-            out,
-        );
-    }
-    // The runtime specification counts them together.
-    let swap = resources.swap_limit_bytes.unwrap_or_default();
-    if memory.unwrap_or_default().saturating_add(swap) > MAX_SIZE {
-        field.child("swap_limit_bytes").reject(
-            reason::OUT_OF_RANGE,
-            "is too large together with memory_limit_bytes",
-            out,
-        );
+    if let Some((name, problem)) = resources.conflict() {
+        field.child(name).reject(reason::CONFLICT, problem, out);
     }
 }
 

@@ -71,7 +71,7 @@ fn resources() -> impl Strategy<Value = Resources> {
             cpuset_cpus: cpus,
             memory_limit_bytes: memory,
             memory_reservation_bytes: memory.map(|bytes| bytes / 2),
-            swap_limit_bytes: swap,
+            swap_limit_bytes: memory.and(swap),
             pids_limit: Some(pids),
             io_weight: io,
         })

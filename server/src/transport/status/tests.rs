@@ -180,7 +180,7 @@ fn of_the_engine() -> Vec<Row> {
         ),
         (
             of(E::InvalidField {
-                field: "name",
+                field: "name".to_owned(),
                 problem: s("is no name"),
             }),
             R::InvalidField,

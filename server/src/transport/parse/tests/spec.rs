@@ -103,7 +103,10 @@ fn good_specs_have_no_flaw() {
         |s| resources(s).cpu_limit_millicores = Some(10),
         |s| resources(s).cpuset_cpus = "0-3,7".into(),
         |s| resources(s).memory_limit_bytes = Some(6 << 20),
-        |s| resources(s).swap_limit_bytes = Some(0),
+        |s| {
+            resources(s).memory_limit_bytes = Some(64 << 20);
+            resources(s).swap_limit_bytes = Some(0);
+        },
         |s| s.rlimits = vec![rlimit("RLIMIT_NOFILE", 1, u64::MAX)],
         |s| security(s).capabilities_add = vec!["CAP_NET_ADMIN".into(), "ALL".into()],
         |s| s.security.get_or_insert_default().user_namespace = Some(v1::UserNamespace { mode: 1 }),
@@ -428,7 +431,11 @@ fn wrong_limits_are_named() {
                 resources(s).memory_limit_bytes = Some(i64::MAX);
                 resources(s).swap_limit_bytes = Some(1);
             },
-            "spec.resources.swap_limit_bytes OUT_OF_RANGE",
+            "spec.resources.swap_limit_bytes CONFLICT",
+        ),
+        (
+            |s| resources(s).swap_limit_bytes = Some(1 << 30),
+            "spec.resources.swap_limit_bytes CONFLICT",
         ),
     ]);
 }
