@@ -50,7 +50,7 @@ python_tools() {
 }
 
 grpcurl() {
-    command -v grpcurl >/dev/null || [ -x "$TOOLS/bin/grpcurl" ] || {
+    type -P grpcurl >/dev/null || [ -x "$TOOLS/bin/grpcurl" ] || {
         echo "setup: grpcurl $GRPCURL"
         GOBIN="$TOOLS/bin" go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL"
     }
@@ -96,7 +96,7 @@ test)
     need python3 python3
     need jq jq
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-    command -v grpcurl >/dev/null || [ -x "$TOOLS/bin/grpcurl" ] || need go golang-go ca-certificates
+    type -P grpcurl >/dev/null || [ -x "$TOOLS/bin/grpcurl" ] || need go golang-go ca-certificates
     install_missing
     python_tools
     grpcurl

@@ -20,6 +20,7 @@ const CLEAR: &[ErrorReason] = &[
     ErrorReason::ImageNotFound,
     ErrorReason::PlatformNotFound,
     ErrorReason::UserNotFound,
+    ErrorReason::SecurityProfileInvalid,
     ErrorReason::RunChanged,
     ErrorReason::EtagMismatch,
 ];
@@ -137,6 +138,7 @@ fn names(mutation: &Mutation, refusal: &Refusal) -> bool {
             .any(|field| is_related(&without_indices(field), &mutation.path)),
         ErrorReason::PageTokenInvalid => leaf(mutation) == "page_token",
         ErrorReason::CursorInvalid => leaf(mutation) == "cursor",
+        ErrorReason::SecurityProfileInvalid => leaf(mutation) == "seccomp_json",
         // The bad message is not the one that has to come first.
         ErrorReason::StreamProtocol => mutation.path.starts_with("end."),
         _ => false,
