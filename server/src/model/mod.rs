@@ -8,6 +8,8 @@ pub mod id;
 pub mod image;
 pub mod limits;
 pub mod request;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod signal;
 pub mod spec;
 

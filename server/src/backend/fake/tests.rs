@@ -1,15 +1,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::backend::{FoundState, WaitStatus};
-use crate::model::container::{ImageUse, State};
-use crate::model::spec::{ContainerSpec, Network, Process as Main, ProcessSpec, Seccomp, Security};
-use crate::model::{Digest, Run, Sequence};
+use crate::model::{Run, samples};
 
 const UNAVAILABLE: BackendError = BackendError::Unavailable {
     backend: "fake",
@@ -18,65 +16,7 @@ const UNAVAILABLE: BackendError = BackendError::Unavailable {
 };
 
 fn container() -> Container {
-    let id = ContainerId::generate();
-    let digest = Digest::of(b"image");
-    let spec = ContainerSpec {
-        image: "image".to_owned(),
-        process: ProcessSpec::default(),
-        stop_signal: None,
-        stop_grace_period: Some(Duration::ZERO),
-        auto_delete: false,
-        mounts: Vec::new(),
-        read_only_root: false,
-        shm_size_bytes: 0,
-        resources: Resources::default(),
-        rlimits: Vec::new(),
-        security: Security {
-            capabilities_add: Vec::new(),
-            capabilities_drop: Vec::new(),
-            no_new_privileges: true,
-            seccomp: Seccomp::Default,
-        },
-        network: Network::None,
-        hostname: None,
-        runtime: None,
-        annotations: std::collections::BTreeMap::new(),
-    };
-    Container {
-        id,
-        name: "test".into(),
-        labels: Arc::default(),
-        spec: Arc::new(spec),
-        process: Arc::new(Main {
-            args: vec!["true".to_owned()],
-            env: Vec::new(),
-            working_dir: "/".to_owned(),
-            uid: 0,
-            gid: 0,
-            additional_gids: Vec::new(),
-        }),
-        image: Arc::new(ImageUse {
-            reference: "image".to_owned(),
-            id: digest.clone(),
-            chain_id: digest,
-            stop_signal: None,
-        }),
-        root: Arc::default(),
-        state: State::Creating,
-        run: Run(0),
-        pid: None,
-        exit_status: None,
-        failure: None,
-        stop: None,
-        intent: None,
-        signaled: None,
-        create_time: SystemTime::UNIX_EPOCH,
-        start_time: None,
-        update_time: SystemTime::UNIX_EPOCH,
-        generation: 1,
-        last_event: Sequence(0),
-        runs: Arc::default(),
-    }
+    samples::container(samples::spec())
 }
 
 async fn started(fake: &Fake) -> (ContainerId, FakeTask) {

@@ -185,15 +185,17 @@ impl Actor {
     /// Lives until the container is gone or the server ends. An operation in flight is finished first.
     pub(super) async fn live(mut self, mut inbox: mpsc::Receiver<Command>) {
         while !self.gone {
-            match self.next_event(&mut inbox).await {
+            let event = self.next_event(&mut inbox).await;
+            let span = self.span.clone();
+            match event {
                 Event::Finished(outcome) => {
                     self.operation = None;
-                    self.finish(outcome).await;
+                    self.finish(outcome).instrument(span).await;
                     self.decide_deferred().await;
                 }
-                Event::Exited(exit) => self.run_ended(exit).await,
+                Event::Exited(exit) => self.run_ended(exit).instrument(span).await,
                 Event::Oom => self.report_oom().await,
-                Event::Time(timer) => self.time_has_come(timer).await,
+                Event::Time(timer) => self.time_has_come(timer).instrument(span).await,
                 Event::Command(command) => self.take(*command).await,
                 Event::Shutdown => break,
             }

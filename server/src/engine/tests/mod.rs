@@ -34,8 +34,8 @@ use crate::backend::fake::{Fault, Operation, When};
 use crate::backend::{Applied, BackendError, WaitStatus};
 use crate::model::limits;
 use crate::model::request::{Deduplication, IdempotencyKey};
-use crate::model::spec::{Network, ProcessSpec, Resources, Seccomp, Security, TextMap};
-use crate::model::{Cause, ContainerSpec, LaunchFailure, Principal, RequestId, Signal};
+use crate::model::spec::{Network, ProcessSpec, Resources, Seccomp, TextMap};
+use crate::model::{Cause, ContainerSpec, LaunchFailure, Principal, RequestId, Signal, samples};
 
 /// The image that every world has.
 const IMAGE: &str = "example.org/app:1";
@@ -80,24 +80,7 @@ fn spec() -> ContainerSpec {
             args: vec!["/bin/app".to_owned()],
             ..ProcessSpec::default()
         },
-        stop_signal: None,
-        stop_grace_period: Some(Duration::from_secs(10)),
-        auto_delete: false,
-        mounts: Vec::new(),
-        read_only_root: false,
-        shm_size_bytes: limits::DEFAULT_SHM_BYTES,
-        resources: Resources::default(),
-        rlimits: Vec::new(),
-        security: Security {
-            capabilities_add: Vec::new(),
-            capabilities_drop: Vec::new(),
-            no_new_privileges: true,
-            seccomp: Seccomp::Default,
-        },
-        network: Network::None,
-        hostname: None,
-        runtime: None,
-        annotations: TextMap::new(),
+        ..samples::spec()
     }
 }
 

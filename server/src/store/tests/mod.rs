@@ -12,7 +12,6 @@ mod epochs;
 mod recovery;
 mod syncing;
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,14 +19,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::container::ImageUse;
 use crate::model::event::ContainerSubject;
 use crate::model::image::{AccountFiles, Descriptor, ImageConfig, Platform};
-use crate::model::limits;
-use crate::model::spec::{Network, Process, ProcessSpec, Resources, Seccomp, Security, TextMap};
+use crate::model::spec::TextMap;
 use crate::model::{
-    Cause, Container, ContainerId, ContainerSpec, Digest, EventKind, ExitReason, ExitStatus, Image,
-    NewEvent, Principal, RequestId, Run, Sequence, State,
+    Cause, Container, ContainerId, Digest, EventKind, ExitReason, ExitStatus, Image, NewEvent,
+    Principal, RequestId, Run, Sequence, limits, samples,
 };
 
 /// A store in a directory of its own.
@@ -179,66 +176,12 @@ pub(crate) fn exit(run: u64) -> Arc<ExitStatus> {
 }
 
 pub(crate) fn container(name: &str) -> Container {
-    let digest = Digest::of(name.as_bytes());
     Container {
-        id: ContainerId::generate(),
         name: name.into(),
         labels: Arc::new(TextMap::from([("app".to_owned(), name.to_owned())])),
-        spec: Arc::new(spec()),
-        process: Arc::new(Process {
-            args: vec!["/bin/true".to_owned()],
-            env: vec!["PATH=/bin".to_owned()],
-            working_dir: "/".to_owned(),
-            uid: 0,
-            gid: 0,
-            additional_gids: Vec::new(),
-        }),
-        image: Arc::new(ImageUse {
-            reference: "example.org/app:1".to_owned(),
-            id: digest.clone(),
-            chain_id: digest,
-            stop_signal: None,
-        }),
-        root: Arc::default(),
-        state: State::Created,
-        run: Run(0),
-        pid: None,
-        exit_status: None,
-        failure: None,
-        stop: None,
-        intent: None,
-        signaled: None,
         create_time: second(1),
-        start_time: None,
         update_time: second(1),
-        generation: 1,
-        last_event: Sequence(0),
-        runs: Arc::new(VecDeque::new()),
-    }
-}
-
-fn spec() -> ContainerSpec {
-    ContainerSpec {
-        image: "example.org/app:1".to_owned(),
-        process: ProcessSpec::default(),
-        stop_signal: None,
-        stop_grace_period: Some(Duration::from_secs(10)),
-        auto_delete: false,
-        mounts: Vec::new(),
-        read_only_root: false,
-        shm_size_bytes: limits::DEFAULT_SHM_BYTES,
-        resources: Resources::default(),
-        rlimits: Vec::new(),
-        security: Security {
-            capabilities_add: Vec::new(),
-            capabilities_drop: Vec::new(),
-            no_new_privileges: true,
-            seccomp: Seccomp::Default,
-        },
-        network: Network::None,
-        hostname: None,
-        runtime: None,
-        annotations: TextMap::new(),
+        ..samples::container(samples::spec())
     }
 }
 

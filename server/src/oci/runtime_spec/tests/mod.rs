@@ -8,17 +8,12 @@
 mod runc;
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use oci_spec::runtime::{Capability, LinuxNamespaceType, Mount as OciMount};
 
 use super::*;
-use crate::model::container::ImageUse;
-use crate::model::limits::DEFAULT_SHM_BYTES;
-use crate::model::spec::{
-    Mount, MountSource, ProcessSpec, Propagation, Resources, Security, TextMap,
-};
-use crate::model::{Digest, Run, Sequence, State};
+use crate::model::samples;
+use crate::model::spec::{Mount, MountSource, Propagation, Resources};
 
 fn host() -> Host {
     Host {
@@ -36,71 +31,21 @@ fn options() -> RuntimeOptions {
     RuntimeOptions::new(host())
 }
 
-fn spec() -> ContainerSpec {
-    ContainerSpec {
-        image: "busybox".to_owned(),
-        process: ProcessSpec::default(),
-        stop_signal: None,
-        stop_grace_period: Some(std::time::Duration::from_secs(10)),
-        auto_delete: false,
-        mounts: Vec::new(),
-        read_only_root: false,
-        shm_size_bytes: DEFAULT_SHM_BYTES,
-        resources: Resources::default(),
-        rlimits: Vec::new(),
-        security: Security {
-            capabilities_add: Vec::new(),
-            capabilities_drop: Vec::new(),
-            no_new_privileges: true,
-            seccomp: Seccomp::Default,
-        },
-        network: Network::None,
-        hostname: None,
-        runtime: None,
-        annotations: TextMap::new(),
-    }
-}
-
 fn container(spec: ContainerSpec) -> Container {
+    let container = samples::container(spec);
     Container {
         id: "0123456789abcdef0123456789abcdef".parse().expect("an id"),
-        name: "test".into(),
-        labels: Arc::default(),
-        spec: Arc::new(spec),
         process: Arc::new(crate::model::spec::Process {
-            args: vec!["/bin/true".to_owned()],
-            env: vec!["PATH=/bin".to_owned()],
             working_dir: "/work".to_owned(),
-            uid: 0,
-            gid: 0,
             additional_gids: vec![7],
+            ..crate::model::spec::Process::clone(&container.process)
         }),
-        image: Arc::new(ImageUse {
-            reference: "busybox".to_owned(),
-            id: Digest::of(b"config"),
-            chain_id: Digest::of(b"layer"),
-            stop_signal: None,
-        }),
-        root: Arc::default(),
-        state: State::Created,
-        run: Run(0),
-        pid: None,
-        exit_status: None,
-        failure: None,
-        stop: None,
-        intent: None,
-        signaled: None,
-        create_time: SystemTime::UNIX_EPOCH,
-        start_time: None,
-        update_time: SystemTime::UNIX_EPOCH,
-        generation: 1,
-        last_event: Sequence(1),
-        runs: Arc::default(),
+        ..container
     }
 }
 
 fn built(change: impl FnOnce(&mut ContainerSpec)) -> Spec {
-    let mut spec = spec();
+    let mut spec = samples::spec();
     change(&mut spec);
     build(&container(spec), &options()).expect("a spec")
 }
@@ -164,7 +109,7 @@ fn the_network_is_the_one_asked_for() {
         container: "other".to_owned(),
     };
     assert_eq!(network(shared()), Some(None), "recorded, not started");
-    let mut spec = spec();
+    let mut spec = samples::spec();
     spec.network = shared();
     let mut options = options();
     options.network_pid = Some(42);
@@ -254,7 +199,7 @@ fn bind_mounts_say_who_sees_later_mounts() {
 
 #[test]
 fn read_only_binds_reach_as_deep_as_the_host_can() {
-    let mut spec = spec();
+    let mut spec = samples::spec();
     spec.mounts = vec![bind("/b", "/srv/b", Propagation::Private)];
     spec.mounts[0].read_only = true;
     let container = container(spec);
@@ -377,7 +322,7 @@ fn seccomp_is_the_default_or_none_or_the_one_given() {
 #[test]
 fn what_a_parser_let_through_is_a_typed_error() {
     let error = |change: fn(&mut ContainerSpec)| {
-        let mut spec = spec();
+        let mut spec = samples::spec();
         change(&mut spec);
         build(&container(spec), &options()).expect_err("refused")
     };

@@ -29,7 +29,7 @@ impl Bundle {
         std::fs::copy(busybox.expect("busybox"), bin.join("busybox")).expect("copied");
         symlink("busybox", bin.join("sh")).expect("linked");
 
-        let mut spec = spec();
+        let mut spec = samples::spec();
         change(&mut spec);
         let mut container = container(spec);
         container.id = crate::model::ContainerId::generate();

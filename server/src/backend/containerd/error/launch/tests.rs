@@ -1,14 +1,10 @@
 #![allow(clippy::panic, reason = "tests fail by panicking")]
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::model::container::{ImageUse, State};
-use crate::model::spec::{
-    ContainerSpec, Network, Process, ProcessSpec, Propagation, Resources, Security,
-};
-use crate::model::{ContainerId, Digest, Run, Sequence};
+use crate::model::samples;
+use crate::model::spec::{ContainerSpec, Process, Propagation};
 
 const SHIM: &str = "failed to create shim task: OCI runtime create failed: ";
 const RUNC: &str = "failed to create shim task: OCI runtime create failed: runc create failed: unable \
@@ -17,45 +13,6 @@ const INIT: &str = "failed to create shim task: OCI runtime create failed: runc 
                     to start container process: error during container init: ";
 
 fn container(args: &[&str], working_dir: &str, mounts: &[(&str, &str)]) -> Container {
-    let digest = Digest::of(b"image");
-    Container {
-        id: ContainerId::generate(),
-        name: "test".into(),
-        labels: Arc::default(),
-        spec: Arc::new(spec(mounts)),
-        process: Arc::new(Process {
-            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-            env: Vec::new(),
-            working_dir: working_dir.to_owned(),
-            uid: 0,
-            gid: 0,
-            additional_gids: Vec::new(),
-        }),
-        image: Arc::new(ImageUse {
-            reference: "image".to_owned(),
-            id: digest.clone(),
-            chain_id: digest,
-            stop_signal: None,
-        }),
-        root: Arc::default(),
-        state: State::Starting,
-        run: Run(1),
-        pid: None,
-        exit_status: None,
-        failure: None,
-        stop: None,
-        intent: None,
-        signaled: None,
-        create_time: SystemTime::UNIX_EPOCH,
-        start_time: None,
-        update_time: SystemTime::UNIX_EPOCH,
-        generation: 1,
-        last_event: Sequence(0),
-        runs: Arc::default(),
-    }
-}
-
-fn spec(mounts: &[(&str, &str)]) -> ContainerSpec {
     let bind = |(source, target): &(&str, &str)| Mount {
         target: (*target).to_owned(),
         source: MountSource::Bind {
@@ -65,27 +22,18 @@ fn spec(mounts: &[(&str, &str)]) -> ContainerSpec {
         },
         read_only: false,
     };
-    ContainerSpec {
-        image: "image".to_owned(),
-        process: ProcessSpec::default(),
-        stop_signal: None,
-        stop_grace_period: Some(Duration::ZERO),
-        auto_delete: false,
+    let container = samples::container(ContainerSpec {
         mounts: mounts.iter().map(bind).collect(),
-        read_only_root: false,
-        shm_size_bytes: 0,
-        resources: Resources::default(),
-        rlimits: Vec::new(),
-        security: Security {
-            capabilities_add: Vec::new(),
-            capabilities_drop: Vec::new(),
-            no_new_privileges: true,
-            seccomp: Seccomp::Default,
-        },
-        network: Network::None,
-        hostname: None,
         runtime: Some("some-runtime".to_owned()),
-        annotations: std::collections::BTreeMap::new(),
+        ..samples::spec()
+    });
+    Container {
+        process: Arc::new(Process {
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            working_dir: working_dir.to_owned(),
+            ..Process::clone(&container.process)
+        }),
+        ..container
     }
 }
 

@@ -41,29 +41,36 @@ pub(crate) const NAMESPACE: &str = "wharf";
 pub(crate) struct Daemon {
     directory: TempDir,
     child: Option<Child>,
-    chain_id: Digest,
+    /// Of the busybox image, if it was brought in.
+    chain_id: Option<Digest>,
     cgroup_parent: PathBuf,
 }
 
 impl Daemon {
     /// Starts one, with a busybox image in it.
     pub(crate) fn start() -> Self {
+        let mut daemon = Self::empty();
+        let archive = daemon.path("image.tar");
+        daemon.chain_id = Some(image::write(&archive));
+        daemon.ctr(&["images", "import", archive.to_str().expect("text")]);
+        daemon
+    }
+
+    /// Starts one with nothing in it.
+    pub(crate) fn empty() -> Self {
         let directory = tempfile::Builder::new()
             .prefix("wharf-containerd-")
             .tempdir()
             .expect("a directory");
         let name = directory.path().file_name().expect("a name").to_owned();
-        let archive = directory.path().join("image.tar");
-        let chain_id = image::write(&archive);
         let mut daemon = Self {
             directory,
             child: None,
-            chain_id,
+            chain_id: None,
             cgroup_parent: Path::new("/").join(name),
         };
         daemon.write_config();
         daemon.boot();
-        daemon.ctr(&["images", "import", archive.to_str().expect("text")]);
         daemon
     }
 
@@ -179,7 +186,7 @@ address = "{directory}/containerd.ttrpc"
 
     /// A container's record, whose root is not prepared yet.
     pub(crate) fn container(&self, args: &[&str]) -> Container {
-        record(&self.chain_id, args)
+        record(self.chain_id.as_ref().expect("an image"), args)
     }
 
     /// Prepares a container and puts the root into its record.
@@ -248,6 +255,11 @@ address = "{directory}/containerd.ttrpc"
             .insert("containerd-namespace", namespace);
         let created = TasksClient::new(channel).create(request).await;
         created.expect("created");
+    }
+
+    /// A cgroup below ours.
+    pub(crate) fn cgroup_of(&self, name: &str) -> String {
+        self.cgroup_parent.join(name).display().to_string()
     }
 
     /// Has containerd remove everything that nothing refers to, before this returns.

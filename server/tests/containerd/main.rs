@@ -15,6 +15,7 @@ mod calls;
 mod exits;
 mod harness;
 mod image;
+mod images;
 mod leftovers;
 mod lifecycle;
 mod outages;

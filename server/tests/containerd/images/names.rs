@@ -2,8 +2,9 @@
 
 use wharf_server::backend::{BackendError, ContainerBackend};
 
-use crate::archive::{Layer, archive};
-use crate::daemon::{Counts, Daemon};
+use super::Counts;
+use super::archive::{Layer, archive};
+use crate::harness::Daemon;
 
 const ONE: &str = "wharf.test/app:one";
 const TWO: &str = "wharf.test/app:two";
@@ -14,7 +15,7 @@ fn image(name: Option<&str>, contents: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn content_goes_with_its_last_name() {
-    let daemon = Daemon::start();
+    let daemon = Daemon::empty();
     let backend = daemon.backend();
     let taken = daemon.ingest(&backend, &image(Some(ONE), "a")).await;
     let (image, _) = taken.expect("taken in");
@@ -37,7 +38,7 @@ async fn content_goes_with_its_last_name() {
 
 #[tokio::test]
 async fn an_image_without_a_name_stays_until_it_is_removed() {
-    let daemon = Daemon::start();
+    let daemon = Daemon::empty();
     let backend = daemon.backend();
     let taken = daemon.ingest(&backend, &image(None, "a")).await;
     let (image, _) = taken.expect("taken in");
@@ -55,7 +56,7 @@ async fn an_image_without_a_name_stays_until_it_is_removed() {
 
 #[tokio::test]
 async fn an_image_that_loses_its_name_to_another_keeps_its_content() {
-    let daemon = Daemon::start();
+    let daemon = Daemon::empty();
     let backend = daemon.backend();
     let first = daemon.ingest(&backend, &image(Some(ONE), "first")).await;
     let (first, _) = first.expect("taken in");
@@ -85,7 +86,7 @@ async fn an_image_that_loses_its_name_to_another_keeps_its_content() {
 
 #[tokio::test]
 async fn an_image_that_is_gone_cannot_be_tagged() {
-    let daemon = Daemon::start();
+    let daemon = Daemon::empty();
     let backend = daemon.backend();
     let (image, _) = daemon.read_one(&image(Some(ONE), "a"));
     let error = backend.tag(&image, TWO).await.expect_err("not there");

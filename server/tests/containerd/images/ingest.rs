@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use wharf_server::backend::{BackendError, ContainerBackend};
 
-use crate::archive::{Layer, archive};
-use crate::daemon::{Counts, Daemon};
+use super::Counts;
+use super::archive::{Layer, archive};
+use crate::harness::Daemon;
 
 const NAME: &str = "wharf.test/app:v1";
 
@@ -29,7 +30,7 @@ const WHOLE: Counts = Counts {
 
 #[tokio::test]
 async fn an_image_runs_after_a_forced_collection() {
-    let daemon = Daemon::start();
+    let daemon = Daemon::empty();
     let backend = daemon.backend();
     let archive = archive(Some(NAME), &layers());
     let (_, size) = daemon.ingest(&backend, &archive).await.expect("taken in");
@@ -39,14 +40,14 @@ async fn an_image_runs_after_a_forced_collection() {
     assert!(size > 100_000, "{size}");
     let script = "cat /etc/kept /etc/new /etc/last; cat /etc/old || echo gone";
     let script = script.replace("cat", "/bin/busybox cat");
-    let output = daemon.run(NAME, &["/bin/busybox", "sh", "-c", &script]);
+    let output = daemon.ctr_run(NAME, &["/bin/busybox", "sh", "-c", &script]);
     assert_eq!(output, "keptnewlastgone\n");
     backend.shutdown().await;
 }
 
 #[tokio::test]
 async fn taking_an_image_in_again_changes_nothing() {
-    let daemon = Daemon::start();
+    let daemon = Daemon::empty();
     let backend = daemon.backend();
     let archive = archive(Some(NAME), &layers());
     let (_, first) = daemon.ingest(&backend, &archive).await.expect("once");
@@ -59,7 +60,7 @@ async fn taking_an_image_in_again_changes_nothing() {
 
 #[tokio::test]
 async fn an_image_may_come_in_many_times_at_once() {
-    let daemon = Daemon::start();
+    let daemon = Daemon::empty();
     let backend = daemon.backend();
     let (image, content) = daemon.read_one(&archive(Some(NAME), &layers()));
     let ingest = || backend.ingest(&image, Arc::clone(&content));
@@ -74,7 +75,7 @@ async fn an_image_may_come_in_many_times_at_once() {
 
 #[tokio::test]
 async fn images_share_the_layers_they_have_in_common() {
-    let daemon = Daemon::start();
+    let daemon = Daemon::empty();
     let backend = daemon.backend();
     let one = archive(Some("wharf.test/one"), &layers());
     let [low, next, ..] = layers();
@@ -92,7 +93,7 @@ async fn images_share_the_layers_they_have_in_common() {
 
 #[tokio::test]
 async fn content_that_lost_its_labels_is_held_again() {
-    let daemon = Daemon::start();
+    let daemon = Daemon::empty();
     let backend = daemon.backend();
     let archive = archive(Some(NAME), &layers());
     let (image, _) = daemon.ingest(&backend, &archive).await.expect("once");
@@ -114,7 +115,7 @@ async fn content_that_lost_its_labels_is_held_again() {
 
 #[tokio::test]
 async fn an_image_that_cannot_be_read_leaves_nothing() {
-    let daemon = Daemon::start();
+    let daemon = Daemon::empty();
     let backend = daemon.backend();
     let (image, content) = daemon.read_one(&archive(Some(NAME), &layers()));
     let last = content.layers.last().expect("a layer");
@@ -133,7 +134,7 @@ async fn an_image_that_cannot_be_read_leaves_nothing() {
 
 #[tokio::test]
 async fn content_that_was_changed_on_its_way_leaves_nothing() {
-    let daemon = Daemon::start();
+    let daemon = Daemon::empty();
     let backend = daemon.backend();
     let (image, content) = daemon.read_one(&archive(Some(NAME), &layers()));
     let last = content.layers.last().expect("a layer");
@@ -150,7 +151,7 @@ async fn content_that_was_changed_on_its_way_leaves_nothing() {
 
 #[tokio::test]
 async fn a_large_layer_comes_in_by_pieces() {
-    let daemon = Daemon::start();
+    let daemon = Daemon::empty();
     let backend = daemon.backend();
     let large = "0123456789abcdef".repeat(1 << 18);
     let archive = archive(Some(NAME), &[Layer::of(&[("large", &large)])]);
