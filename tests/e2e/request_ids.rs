@@ -15,8 +15,6 @@ use crate::harness::events::{self, cause, types};
 use crate::harness::{Client, scenario, spec};
 
 const LIFECYCLES: usize = 200;
-/// Each needs a shim and a process or two; more at once only wait for each other.
-const AT_ONCE: usize = 16;
 
 #[test]
 fn two_hundred_lifecycles_at_once_never_mix_up_their_requests() {
@@ -84,17 +82,11 @@ fn expected_requests() -> usize {
 /// All lifecycles; the ids of their containers.
 async fn live_all(client: &Client) -> BTreeMap<usize, String> {
     let mut lives = JoinSet::new();
-    let mut ids = BTreeMap::new();
     for number in 0..LIFECYCLES {
-        if lives.len() == AT_ONCE {
-            let (number, id) = lives.join_next().await.unwrap().unwrap();
-            ids.insert(number, id);
-        }
         let client = client.clone();
         lives.spawn(async move { (number, live(&client, number).await) });
     }
-    ids.extend(lives.join_all().await);
-    ids
+    lives.join_all().await.into_iter().collect()
 }
 
 async fn live(client: &Client, number: usize) -> String {

@@ -173,16 +173,26 @@ fn cgroups_of(ids: &BTreeSet<String>) -> Vec<PathBuf> {
     controllers
         .map(|entry| entry.path())
         .chain([root.to_owned()])
-        .flat_map(|controller| ids.iter().map(move |id| controller.join("wharf").join(id)))
-        .filter(|group| group.exists())
+        .flat_map(|controller| named_after(ids, &controller.join("wharf")))
         .collect()
 }
 
 /// runc's own records, which containerd's shim keeps outside any containerd's directory.
 fn runtime_states_of(ids: &BTreeSet<String>) -> Vec<PathBuf> {
     let root = Path::new("/run/containerd/runc").join(containerd::NAMESPACE);
-    let states = ids.iter().map(|id| root.join(id));
-    states.filter(|state| state.exists()).collect()
+    named_after(ids, &root)
+}
+
+/// What a directory has of these containers, under any of their names in containerd: ID, ID.2 ...
+fn named_after(ids: &BTreeSet<String>, directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name.split('.').next().is_some_and(|id| ids.contains(id))
+        })
+        .map(|entry| entry.path())
+        .collect()
 }
 
 /// Ends and removes everything that a scenario has left. Best effort: it must not hide why a

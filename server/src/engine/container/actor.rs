@@ -62,6 +62,8 @@ pub(super) struct Actor {
     pub(super) oom_seen: u64,
     /// Whether the backend may have, or may yet make, a task that no run knows of.
     pub(super) unknown_task: bool,
+    /// Whether the start under way has not led to a run, and is to be given up.
+    pub(super) interrupted: bool,
     /// Who is to hear why a create with a start failed, once nothing is left of it.
     pub(super) failed_create: Option<(Reply<Arc<Container>>, Error)>,
     pub(super) timer: Option<(Instant, Timer)>,
@@ -173,6 +175,7 @@ impl Actor {
             frozen: false,
             oom_seen: 0,
             unknown_task: false,
+            interrupted: false,
             failed_create: None,
             timer: None,
             failures: 0,
@@ -267,7 +270,7 @@ impl Actor {
             Outcome::StopSignaled(signal, result) => self.stop_signaled(signal, result).await,
             Outcome::Controlled(controlled) => self.controlled(*controlled).await,
             Outcome::Reaped(result) => self.reaped(result),
-            Outcome::StartForgotten(result) => self.start_forgotten(result),
+            Outcome::StartForgotten(result) => self.start_forgotten(result).await,
             Outcome::Removed(result) => self.removed(result).await,
             Outcome::Found(result) => self.found(result).await,
         }
@@ -287,7 +290,7 @@ impl Actor {
             self.remove();
         } else if self.remains {
             self.reap();
-        } else if self.unknown_task && self.record.is_idle() {
+        } else if self.unknown_task && (self.interrupted || self.record.is_idle()) {
             self.forget_start();
         }
     }

@@ -8,7 +8,9 @@ use super::stop::is_meant_to_end;
 use crate::backend::{BackendError, Exit, Task, WaitStatus};
 use crate::engine::Stopped;
 use crate::model::container::{Intent, Operation};
-use crate::model::{Cause, Container, EventKind, ExitReason, ExitStatus, Signal, State, limits};
+use crate::model::{
+    Cause, Container, EventKind, ExitReason, ExitStatus, Failure, Signal, State, limits,
+};
 
 impl Actor {
     pub(super) async fn run_ended(&mut self, exit: Exit) {
@@ -112,17 +114,22 @@ impl Actor {
         }
     }
 
-    pub(super) fn start_forgotten(&mut self, result: Result<(), BackendError>) {
+    pub(super) async fn start_forgotten(&mut self, result: Result<(), BackendError>) {
         match result {
             Ok(()) => {
                 self.unknown_task = false;
                 self.failures = 0;
+                if std::mem::take(&mut self.interrupted) {
+                    // Whoever waited has been told that the outcome is not known.
+                    self.start_failed(Failure::StartInterrupted, None).await;
+                }
             }
             Err(error) => {
                 tracing::debug!(container = %self.record.container().id, %error, "a task without a run is not removed yet");
                 self.retry_later();
             }
         }
+        self.settling = None;
     }
 
     pub(super) async fn report_oom(&mut self) {

@@ -55,7 +55,7 @@ impl Actor {
             // What was found is older than what has been done since, or is not enough.
             None => self.raise(Doubt::Container),
         }
-        if self.is_in_doubt() && is_current {
+        if (self.is_in_doubt() || self.interrupted) && is_current {
             self.settling = Some(reply);
         }
         self.next_step();
@@ -81,10 +81,6 @@ impl Actor {
     }
 
     async fn settle_starting(&mut self, found: Found) {
-        if !found.container {
-            // To be settled once it is clear whether there was a run.
-            self.raise(Doubt::Container);
-        }
         let attached = found.task.clone().map(|task| self.attach(task));
         match (attached, found.task.map(|task| task.state)) {
             (Some(task), Some(state)) if self.is_new_run(&state) => self.run_began(task).await,
@@ -92,9 +88,18 @@ impl Actor {
                 self.unknown_task = true;
                 self.task = task.filter(|_| state != Some(FoundState::Created));
                 self.remains = self.task.is_some();
-                // Whoever waited has been told that the outcome is not known.
-                self.start_failed(Failure::StartInterrupted, None).await;
+                if found.container {
+                    // The intent stays until the backend has given the start up: a server that dies
+                    // in between must not start anything before that.
+                    self.interrupted = true;
+                } else {
+                    self.start_failed(Failure::StartInterrupted, None).await;
+                }
             }
+        }
+        if !found.container {
+            // To be settled now that it is clear whether there was a run.
+            self.raise(Doubt::Container);
         }
     }
 

@@ -184,6 +184,7 @@ impl Actor {
         self.task = Some(task);
         self.remains = false;
         self.unknown_task = false;
+        self.interrupted = false;
         self.oom_seen = 0;
         self.killed = false;
         self.frozen = false;
