@@ -99,6 +99,11 @@ impl RpcError {
         self.code() == Some(Code::AlreadyExists)
     }
 
+    /// That the operation which the call was part of may have acted.
+    pub(super) fn in_doubt(&self) -> BackendError {
+        unavailable(self, Applied::Unknown)
+    }
+
     /// Whether the runtime says that there is nothing to thaw: SIGKILL has thawed it already, as runc
     /// does on cgroup v1, or the last process has just gone. The texts are those of runc and crun.
     pub(super) fn is_not_paused(&self) -> bool {

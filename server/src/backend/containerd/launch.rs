@@ -123,11 +123,12 @@ async fn launch(
             expected.launched(),
         )),
         Err(error) => {
-            // Without an answer the process may run: the caller looks once containerd answers again.
-            if error.code().is_some() {
-                take_back(backend, name).await;
+            // Unless the task is gone again, it may run: the caller looks once containerd answers.
+            if error.code().is_some() && take_back(backend, name).await {
+                Err(error.launch(&launch_context(backend, start), "task"))
+            } else {
+                Err(error.in_doubt())
             }
-            Err(error.launch(&launch_context(backend, start), "task"))
         }
     }
 }
@@ -139,11 +140,13 @@ fn launch_context<'a>(backend: &'a Containerd, start: &'a Start) -> LaunchContex
     }
 }
 
-/// Removes a task that was created and could not be started.
-async fn take_back(backend: &Containerd, name: Name) {
-    if let Err(error) = discard(backend, name).await {
+/// Removes a task that was created and could not be started; false if it may still be there.
+async fn take_back(backend: &Containerd, name: Name) -> bool {
+    let discarded = discard(backend, name).await;
+    if let Err(error) = &discarded {
         tracing::warn!(container = %name, %error, "a task that failed to start could not be removed");
     }
+    discarded.is_ok()
 }
 
 async fn is_running(connection: &Connection, name: Name) -> Result<bool, BackendError> {

@@ -43,7 +43,8 @@ pub(super) async fn clear_earlier(backend: &Containerd, listed: &[Listed]) {
         let current = backend.names().of(earlier.name.id());
         let replaced = listed.iter().find(|listed| listed.name == current);
         let is_settled = replaced.is_some_and(|listed| is_long_ago(listed.created));
-        if earlier.name != current && is_settled {
+        let is_earlier = current.earlier().any(|name| name == earlier.name);
+        if is_earlier && is_settled {
             clear(backend, earlier.name).await;
         }
     }

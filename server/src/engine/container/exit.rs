@@ -109,6 +109,8 @@ impl Actor {
             }
             Err(error) => {
                 tracing::debug!(container = %self.record.container().id, %error, "a run's remains are not removed yet");
+                // Others need not wait for it.
+                self.settling = None;
                 self.retry_later();
             }
         }

@@ -81,6 +81,12 @@ impl Actor {
     }
 
     async fn settle_starting(&mut self, found: Found) {
+        let is_hidden = |task: &FoundTask| task.state == FoundState::Running && task.pid == 0;
+        if found.task.as_ref().is_some_and(is_hidden) {
+            // Whoever holds the process does not answer, so it is not known which run it is of.
+            self.raise(Doubt::Container);
+            return self.retry_later();
+        }
         let attached = found.task.clone().map(|task| self.attach(task));
         match (attached, found.task.map(|task| task.state)) {
             (Some(task), Some(state)) if self.is_new_run(&state) => self.run_began(task).await,

@@ -202,6 +202,7 @@ impl Actor {
 
     /// No process has run. `error` is for whoever waits for the start, if anybody still does.
     pub(super) async fn start_failed(&mut self, failure: Failure, error: Option<Error>) {
+        self.interrupted = false;
         let container = self.record.container();
         let before = Run(container.run.0.saturating_sub(1));
         let state = if before == Run::default() {
