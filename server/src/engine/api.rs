@@ -4,13 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::backend::Status;
 use crate::model::image::Platform;
 use crate::model::request::{Cause, Deduplication};
 use crate::model::spec::{Resources, TextMap};
-use crate::model::{Container, ContainerSpec, ExitStatus, Run, Signal};
+use crate::model::{
+    Container, ContainerSpec, Exec, ExecId, ExecSpec, ExitStatus, OnDisconnect, Run, Signal,
+};
 use crate::store::StoreError;
 
 /// Who asks, in which call, and whether it may be a repeat. Travels with the command.
@@ -112,6 +115,111 @@ pub struct Stopped {
     pub killed: bool,
     /// How the run ended; absent if it never started.
     pub exit: Option<Arc<ExitStatus>>,
+}
+
+/// What to run in a running container.
+#[derive(Debug, Clone)]
+pub struct CreateExec {
+    /// What to run, checked for form.
+    pub spec: ExecSpec,
+    /// Labels.
+    pub labels: TextMap,
+}
+
+/// What became of the start of an exec.
+#[derive(Debug, Clone)]
+pub struct StartedExec {
+    /// False if it had started.
+    pub changed: bool,
+    /// The exec.
+    pub exec: Arc<Exec>,
+}
+
+/// An exec to be run to its end, with its output in the answer.
+#[derive(Debug, Clone)]
+pub struct ExecSync {
+    /// What to run; has a timeout, no terminal.
+    pub create: CreateExec,
+    /// Input, then end of file.
+    pub stdin: Bytes,
+    /// How much to return of each stream.
+    pub max_output: u64,
+}
+
+/// What an exec left behind.
+#[derive(Debug, Clone)]
+pub struct ExecOutput {
+    /// The exec.
+    pub exec: ExecId,
+    /// The first bytes of its output.
+    pub stdout: Captured,
+    /// The first bytes of its errors.
+    pub stderr: Captured,
+    /// How it ended.
+    pub exit: Arc<ExitStatus>,
+}
+
+/// The first bytes of a stream.
+#[derive(Debug, Clone, Default)]
+pub struct Captured {
+    /// The bytes.
+    pub data: Vec<u8>,
+    /// How many came after them.
+    pub dropped: u64,
+}
+
+/// Whose streams are meant.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// A container's main process, by id or name.
+    Container {
+        /// Id or name.
+        key: String,
+        /// If set, must be the container's run.
+        expected_run: Option<Run>,
+    },
+    /// An exec.
+    Exec(ExecId),
+}
+
+/// How to join a process's streams.
+#[derive(Debug, Clone)]
+pub struct Attach {
+    /// Send input.
+    pub stdin: bool,
+    /// What to read.
+    pub output: Follow,
+    /// What becomes of the process if the caller leaves.
+    pub on_disconnect: OnDisconnect,
+    /// What happens when the caller does not read.
+    pub backpressure: Backpressure,
+}
+
+/// What to read of a process's output, and from where.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Follow {
+    /// Descriptor 1, or the terminal; `None` to leave it out.
+    pub stdout: Option<StartAt>,
+    /// Descriptor 2; `None` to leave it out.
+    pub stderr: Option<StartAt>,
+}
+
+/// Where to begin in a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    /// So many bytes before what is newest: 0 for only new ones.
+    Recent(u64),
+    /// At this position; what is not kept of it is told as a gap.
+    Offset(u64),
+}
+
+/// What happens when a reader is slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backpressure {
+    /// The process waits, while this reader is attached.
+    Block,
+    /// This reader loses the oldest output, and is told so.
+    DropOldest,
 }
 
 /// What to import.

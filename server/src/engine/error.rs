@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::backend::BackendError;
 use crate::journal::JournalError;
-use crate::model::{Run, State};
+use crate::model::{ExecId, ExecState, Run, State};
 use crate::oci::archive::ArchiveError;
 use crate::oci::process::ProcessError;
 use crate::store::StoreError;
@@ -56,6 +56,27 @@ pub enum Error {
     StopTimedOut { container: String, phase: String },
     #[error("the server keeps at most {limit} containers")]
     TooManyContainers { limit: usize },
+
+    #[error("exec {exec} does not exist")]
+    ExecNotFound { exec: String },
+    #[error("exec {exec} is {state}; use force")]
+    ExecAlreadyStarted { exec: ExecId, state: ExecState },
+    #[error("exec {exec} is {state}, not running")]
+    ExecNotRunning { exec: ExecId, state: ExecState },
+    #[error("the process has no terminal")]
+    TerminalNotAllocated {
+        container: String,
+        exec: Option<ExecId>,
+    },
+    #[error("the stdin of the process is not open")]
+    StdinNotOpen {
+        container: String,
+        exec: Option<ExecId>,
+    },
+    #[error("container {container} has {limit} execs that have not ended")]
+    TooManyExecs { container: String, limit: usize },
+    #[error("container {container} keeps no log")]
+    LogNotFound { container: String },
 
     #[error("idempotency key {key:?} was used with another request, in call {first_request_id}")]
     IdempotencyKeyMismatch {

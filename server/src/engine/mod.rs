@@ -8,12 +8,14 @@ mod commands;
 pub mod container;
 mod core;
 pub mod error;
+pub mod exec;
 mod idempotency;
 mod image;
 mod names;
 pub mod query;
 mod recovery;
 mod registry;
+pub mod session;
 mod sweep;
 #[cfg(test)]
 mod tests;

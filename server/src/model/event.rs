@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::container::ExitStatus;
 use super::failure::Failure;
-use super::id::{ContainerId, Run, Sequence};
+use super::id::{ContainerId, ExecId, Run, Sequence};
 use super::request::Cause;
 use super::signal::Signal;
 use super::spec::TextMap;
@@ -58,6 +58,30 @@ pub enum EventKind {
     ContainerDeleted,
     /// The OOM killer acted inside.
     ContainerOom,
+    /// An exec was recorded.
+    ExecCreated {
+        /// Which.
+        exec: ExecId,
+    },
+    /// Its process started.
+    ExecStarted {
+        /// Which.
+        exec: ExecId,
+    },
+    /// It could not be started.
+    ExecStartFailed {
+        /// Which.
+        exec: ExecId,
+        /// How.
+        failure: Failure,
+    },
+    /// Its process ended. Exactly one for each that started.
+    ExecExited {
+        /// Which.
+        exec: ExecId,
+        /// How.
+        exit: Arc<ExitStatus>,
+    },
     /// An image was imported.
     ImageImported,
     /// An image was given one more reference.
@@ -77,6 +101,20 @@ pub enum EventKind {
     },
     /// The backend is back, and states are reconciled.
     BackendConnected,
+}
+
+impl EventKind {
+    /// The exec it is about.
+    #[must_use]
+    pub fn exec(&self) -> Option<ExecId> {
+        match self {
+            Self::ExecCreated { exec }
+            | Self::ExecStarted { exec }
+            | Self::ExecStartFailed { exec, .. }
+            | Self::ExecExited { exec, .. } => Some(*exec),
+            _ => None,
+        }
+    }
 }
 
 macro_rules! event_types {
@@ -113,6 +151,10 @@ event_types!(
     ContainerFailed,
     ContainerDeleted,
     ContainerOom,
+    ExecCreated,
+    ExecStarted,
+    ExecStartFailed,
+    ExecExited,
     ImageImported,
     ImageTagged,
     ImageUntagged,

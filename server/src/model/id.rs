@@ -99,6 +99,10 @@ hex_id!(
     ContainerId
 );
 hex_id!(
+    /// An exec's identity, unique for ever.
+    ExecId
+);
+hex_id!(
     /// A server's identity: made with its state directory, the same over restarts.
     ServerId
 );

@@ -108,6 +108,41 @@ pub const BACKEND_RETRY: Duration = Duration::from_secs(1);
 /// When to try again after a conflicting operation.
 pub const CONFLICT_RETRY: Duration = Duration::from_millis(100);
 
+/// Execs of one container that have not ended, created ones included.
+pub const MAX_LIVE_EXECS: usize = 1_024;
+/// Ended execs of one container that stay readable; the oldest go first.
+pub const ENDED_EXECS_KEPT: usize = 1_000;
+/// How long an ended exec stays readable, and how long one that was never started waits for its start.
+pub const EXEC_KEPT: Duration = Duration::from_secs(600);
+/// Longest time limit of an exec.
+pub const MAX_EXEC_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Largest piece of input or output in one message.
+pub const MAX_STDIO_CHUNK: usize = 64 << 10;
+/// Largest stretch of recent output that can be replayed, for each stream.
+pub const MAX_REPLAY_BYTES: u64 = 1 << 20;
+/// Largest input of an `ExecSync`.
+pub const MAX_SYNC_STDIN_BYTES: usize = 1 << 20;
+/// What `ExecSync` returns of each stream, by default.
+pub const DEFAULT_SYNC_OUTPUT_BYTES: u64 = 64 << 10;
+/// See [`DEFAULT_SYNC_OUTPUT_BYTES`].
+pub const MAX_SYNC_OUTPUT_BYTES: u64 = 1 << 20;
+/// Output of an exec that is kept for its readers, in segments of [`EXEC_SEGMENT_BYTES`].
+pub const EXEC_OUTPUT_BYTES: u64 = 8 << 20;
+/// See [`EXEC_OUTPUT_BYTES`].
+pub const EXEC_SEGMENT_BYTES: u64 = 1 << 20;
+/// How far a reader that asked for it may fall behind before the process waits for it. Well below
+/// [`EXEC_OUTPUT_BYTES`], so that nothing it has not read is dropped.
+pub const BLOCK_WINDOW_BYTES: u64 = 4 << 20;
+/// A segment of a container's log, by default.
+pub const LOG_SEGMENT_BYTES: u64 = 20 << 20;
+/// Segments of a container's log, by default.
+pub const LOG_SEGMENTS: u32 = 5;
+/// How long output is read after a process's end, if somebody else still holds its pipes.
+pub const DRAIN_AFTER_EXIT: Duration = Duration::from_secs(5);
+/// How long after a restart of the server a stream that it cut may be taken up again before the caller
+/// counts as gone.
+pub const REATTACH_GRACE: Duration = Duration::from_secs(30);
+
 /// Largest archive that can be imported.
 pub const MAX_ARCHIVE_BYTES: u64 = 64 << 30;
 /// Largest piece of an archive in one message.

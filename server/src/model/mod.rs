@@ -3,6 +3,7 @@
 
 pub mod container;
 pub mod event;
+pub mod exec;
 pub mod failure;
 pub mod id;
 pub mod image;
@@ -12,12 +13,15 @@ pub mod request;
 pub(crate) mod samples;
 pub mod signal;
 pub mod spec;
+pub mod stdio;
 
 pub use container::{Container, ExitReason, ExitStatus, State};
 pub use event::{Event, EventKind, NewEvent};
+pub use exec::{Exec, ExecSpec, ExecState};
 pub use failure::{Failure, LaunchFailure};
-pub use id::{ContainerId, Epoch, InvalidId, Run, Sequence, ServerId};
+pub use id::{ContainerId, Epoch, ExecId, InvalidId, Run, Sequence, ServerId};
 pub use image::{Digest, Image};
 pub use request::{Cause, Principal, RequestId};
 pub use signal::Signal;
 pub use spec::ContainerSpec;
+pub use stdio::{OnDisconnect, OutputStream, TerminalSize};

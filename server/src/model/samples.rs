@@ -21,6 +21,8 @@ pub(crate) fn spec() -> ContainerSpec {
         shm_size_bytes: DEFAULT_SHM_BYTES,
         resources: Resources::default(),
         rlimits: Vec::new(),
+        stdin_open: false,
+        log: crate::model::spec::Log::default(),
         security: Security {
             capabilities_add: Vec::new(),
             capabilities_drop: Vec::new(),

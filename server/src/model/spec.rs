@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::limits;
 use super::signal::Signal;
+use super::stdio::TerminalSize;
 
 /// Labels, annotations, environments: ordered, so that equal ones encode equally.
 pub type TextMap = BTreeMap<String, String>;
@@ -20,6 +22,12 @@ pub struct ContainerSpec {
     pub image: String,
     /// The main process.
     pub process: ProcessSpec,
+    /// Keep stdin open.
+    #[serde(default)]
+    pub stdin_open: bool,
+    /// What is kept of its output.
+    #[serde(default)]
+    pub log: Log,
     /// Asks the main process to stop; `None` takes the image's, else SIGTERM.
     pub stop_signal: Option<Signal>,
     /// How long after the stop signal to kill; `None` for the server's default, which a container's
@@ -49,6 +57,27 @@ pub struct ContainerSpec {
     pub annotations: TextMap,
 }
 
+/// What is kept of a container's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// Whether anything is kept for later than the run.
+    pub disabled: bool,
+    /// Size of one segment.
+    pub segment_bytes: u64,
+    /// Segments at most; the oldest go first.
+    pub segments: u32,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            disabled: false,
+            segment_bytes: limits::LOG_SEGMENT_BYTES,
+            segments: limits::LOG_SEGMENTS,
+        }
+    }
+}
+
 /// A process as asked for. Empty fields take the image's values.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessSpec {
@@ -64,6 +93,9 @@ pub struct ProcessSpec {
     pub user: Option<String>,
     /// Extra groups, by name or gid.
     pub supplemental_groups: Vec<String>,
+    /// Allocate a terminal of this size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<TerminalSize>,
 }
 
 /// A process as it will be started: spec, image and the image's account files put together.

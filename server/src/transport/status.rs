@@ -14,7 +14,7 @@ use crate::backend::{Applied, BackendError};
 use crate::engine;
 use crate::journal::JournalError;
 use crate::model::limits::MAX_MESSAGE_BYTES;
-use crate::model::{Failure, LaunchFailure, State};
+use crate::model::{ExecId, Failure, LaunchFailure, State};
 use crate::oci::archive::ArchiveError;
 use crate::store::StoreError;
 
@@ -88,6 +88,12 @@ fn of_call(error: &CallError) -> Facts {
     }
 }
 
+/// About a main process, or an exec of its container.
+fn of_process(reason: R, container: &str, exec: Option<&ExecId>) -> Facts {
+    let exec = exec.map(ExecId::to_string).unwrap_or_default();
+    Facts::new(reason, [("container", &container), ("execId", &exec)])
+}
+
 #[rustfmt::skip] // A table: one error, one row.
 fn of_engine(error: &engine::Error) -> Facts {
     use engine::Error as E;
@@ -112,6 +118,13 @@ fn of_engine(error: &engine::Error) -> Facts {
         E::DeletedConcurrently { container } => Facts::new(R::DeletedConcurrently, [("container", container)]),
         E::StopTimedOut { container, phase } => Facts::new(R::StopTimedOut, [("container", container), ("phase", phase)]),
         E::TooManyContainers { limit } => Facts::new(R::TooManyContainers, [("limit", limit)]),
+        E::ExecNotFound { exec } => Facts::new(R::ExecNotFound, [("execId", exec)]),
+        E::ExecAlreadyStarted { exec, state } => Facts::new(R::ExecAlreadyStarted, [("execId", exec), ("state", state)]),
+        E::ExecNotRunning { exec, state } => Facts::new(R::ExecNotRunning, [("execId", exec), ("state", state)]),
+        E::TerminalNotAllocated { container, exec } => of_process(R::TerminalNotAllocated, container, exec.as_ref()),
+        E::StdinNotOpen { container, exec } => of_process(R::StdinNotOpen, container, exec.as_ref()),
+        E::TooManyExecs { container, limit } => Facts::new(R::TooManyExecs, [("container", container), ("limit", limit)]),
+        E::LogNotFound { container } => Facts::new(R::LogNotFound, [("container", container)]),
         E::IdempotentRequestInProgress { key, first_request_id } =>
             Facts::new(R::IdempotentRequestInProgress, [("idempotencyKey", key), ("firstRequestId", first_request_id)]),
         E::IdempotencyKeyMismatch { key, first_request_id } =>

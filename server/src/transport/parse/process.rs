@@ -30,6 +30,7 @@ pub(super) fn process(
         args: process.args,
         env: process.env,
         supplemental_groups: process.supplemental_groups,
+        terminal: None,
     }
 }
 

@@ -24,7 +24,11 @@ pub(in crate::transport) fn event(event: &Event, cursor: Cursor) -> v1::Event {
         container_name: about.map(|c| c.name.to_string()).unwrap_or_default(),
         labels: about.map(|c| c.labels.as_ref().clone()).unwrap_or_default(),
         image: body.image.as_deref().unwrap_or_default().to_owned(),
-        exec_id: String::new(),
+        exec_id: body
+            .kind
+            .exec()
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
         run: about.map(|c| c.run.0).unwrap_or_default(),
         container: None,
         detail: detail(&body.kind),
@@ -33,10 +37,13 @@ pub(in crate::transport) fn event(event: &Event, cursor: Cursor) -> v1::Event {
 
 fn detail(kind: &EventKind) -> Option<Detail> {
     match kind {
-        EventKind::ContainerExited { exit } => Some(Detail::ExitStatus(status::exit_status(exit))),
+        EventKind::ContainerExited { exit } | EventKind::ExecExited { exit, .. } => {
+            Some(Detail::ExitStatus(status::exit_status(exit)))
+        }
         EventKind::ContainerSignaled { signal } => Some(Detail::Signal(signal.to_string())),
         EventKind::ContainerStartFailed { failure }
         | EventKind::ContainerFailed { failure }
+        | EventKind::ExecStartFailed { failure, .. }
         | EventKind::BackendDisconnected { failure } => {
             Some(Detail::Failure(status::failure(failure)))
         }
@@ -50,6 +57,8 @@ fn detail(kind: &EventKind) -> Option<Detail> {
         | EventKind::ContainerResumed
         | EventKind::ContainerDeleted
         | EventKind::ContainerOom
+        | EventKind::ExecCreated { .. }
+        | EventKind::ExecStarted { .. }
         | EventKind::ImageImported
         | EventKind::ImageTagged
         | EventKind::ImageUntagged
@@ -74,6 +83,10 @@ fn event_type(event_type: EventType) -> Type {
         EventType::ContainerFailed => Type::ContainerFailed,
         EventType::ContainerDeleted => Type::ContainerDeleted,
         EventType::ContainerOom => Type::ContainerOom,
+        EventType::ExecCreated => Type::ExecCreated,
+        EventType::ExecStarted => Type::ExecStarted,
+        EventType::ExecStartFailed => Type::ExecStartFailed,
+        EventType::ExecExited => Type::ExecExited,
         EventType::ImageImported => Type::ImageImported,
         EventType::ImageTagged => Type::ImageTagged,
         EventType::ImageUntagged => Type::ImageUntagged,

@@ -118,6 +118,7 @@ fn process() -> impl Strategy<Value = ProcessSpec> {
                 working_dir,
                 user,
                 supplemental_groups: groups,
+                terminal: None,
             },
         )
 }
@@ -158,6 +159,8 @@ fn any_spec() -> impl Strategy<Value = ContainerSpec> {
                 stop_signal: flags.2.and_then(Signal::from_number),
                 stop_grace_period: Some(Duration::from_millis(flags.3)),
                 auto_delete: flags.0,
+                stdin_open: false,
+                log: crate::model::spec::Log::default(),
                 mounts: places.0,
                 read_only_root: flags.1,
                 shm_size_bytes: places.1,
