@@ -16,7 +16,9 @@ use tokio::sync::watch;
 
 use crate::model::container::RootMount;
 use crate::model::spec::Resources;
-use crate::model::{Container, ContainerId, Image, LaunchFailure, Run, Signal};
+use crate::model::{
+    Container, ContainerId, Exec, ExecId, Image, LaunchFailure, Run, Signal, TerminalSize,
+};
 use crate::oci::archive::ImageContent;
 
 /// What runs containers.
@@ -95,6 +97,9 @@ pub trait ContainerBackend: Send + Sync {
 
 /// The processes of one run. Clones are the same handle.
 pub trait Task: Clone + Send + Sync + 'static {
+    /// The handle of one further process.
+    type Process: Process;
+
     /// The main process, on the host.
     fn pid(&self) -> u32;
 
@@ -128,6 +133,54 @@ pub trait Task: Clone + Send + Sync + 'static {
 
     /// Removes what is left of the run after its exit. Repeating it is OK.
     fn delete(&self) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Sets the size of the main process's terminal.
+    fn resize(&self, size: TerminalSize) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Closes what the backend itself holds of the main process's stdin: with the last writer the
+    /// process sees end of file.
+    fn close_stdin(&self) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Starts a further process. Its exit is watched from before its first instruction. If it fails
+    /// without doubt, nothing is left of it.
+    fn exec(
+        &self,
+        start: StartExec,
+    ) -> impl Future<Output = Result<Self::Process, BackendError>> + Send;
+
+    /// The handle of a further process that [`Self::find_exec`] has shown to be there. No call to the
+    /// backend.
+    fn attach_exec(&self, exec: ExecId, found: FoundTask) -> Self::Process;
+
+    /// What there is of a further process; `None` if there is nothing.
+    fn find_exec(
+        &self,
+        exec: ExecId,
+    ) -> impl Future<Output = Result<Option<FoundTask>, BackendError>> + Send;
+
+    /// Kills and removes a further process whose start was cut off. Repeating it is OK.
+    fn discard_exec(&self, exec: ExecId) -> impl Future<Output = Result<(), BackendError>> + Send;
+}
+
+/// A further process in a container. Clones are the same handle.
+pub trait Process: Clone + Send + Sync + 'static {
+    /// On the host.
+    fn pid(&self) -> u32;
+
+    /// `Some` once it has ended; never changes after that.
+    fn exit(&self) -> watch::Receiver<Option<Exit>>;
+
+    /// Sends a signal to it.
+    fn kill(&self, signal: Signal) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Sets the size of its terminal.
+    fn resize(&self, size: TerminalSize) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// As [`Task::close_stdin`].
+    fn close_stdin(&self) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Removes what is left of it after its exit; its output must have been read. Repeating it is OK.
+    fn delete(&self) -> impl Future<Output = Result<(), BackendError>> + Send;
 }
 
 /// What to start.
@@ -137,10 +190,47 @@ pub struct Start {
     pub container: Arc<Container>,
     /// The run that begins.
     pub run: Run,
-    /// An existing file to which stdout and stderr are appended.
-    pub output: PathBuf,
+    /// Its standard streams.
+    pub stdio: StdioPaths,
+    /// The size its terminal is to have before its first instruction, if it is not the spec's.
+    pub terminal_size: Option<TerminalSize>,
     /// Whose network to join, for a container that shares another's: its main process.
     pub network_pid: Option<u32>,
+}
+
+/// Where a process's standard streams are: FIFOs that somebody reads already, or `/dev/null`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StdioPaths {
+    /// `None` for no input.
+    pub stdin: Option<PathBuf>,
+    /// Descriptor 1, or the terminal.
+    pub stdout: PathBuf,
+    /// Descriptor 2; `None` with a terminal.
+    pub stderr: Option<PathBuf>,
+}
+
+impl StdioPaths {
+    /// No input, and nobody wants the output.
+    #[must_use]
+    pub fn null() -> Self {
+        let null = PathBuf::from("/dev/null");
+        Self {
+            stdin: None,
+            stdout: null.clone(),
+            stderr: Some(null),
+        }
+    }
+}
+
+/// A further process to start.
+#[derive(Debug, Clone)]
+pub struct StartExec {
+    /// The container as it is.
+    pub container: Arc<Container>,
+    /// The exec.
+    pub exec: Arc<Exec>,
+    /// Its standard streams.
+    pub stdio: StdioPaths,
 }
 
 /// Whom a signal is for.

@@ -14,13 +14,13 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use contract::{
-    Applied, BackendError, ContainerBackend, Exit, Found, FoundState, FoundTask, SignalScope,
-    Start, Status, Task, WaitStatus,
+    Applied, BackendError, ContainerBackend, Exit, Found, FoundState, FoundTask, Process,
+    SignalScope, Start, StartExec, Status, StdioPaths, Task, WaitStatus,
 };
 
 use crate::model::container::RootMount;
 use crate::model::spec::Resources;
-use crate::model::{Container, ContainerId, Image, Signal};
+use crate::model::{Container, ContainerId, ExecId, Image, Signal, TerminalSize};
 use crate::oci::archive::ImageContent;
 
 /// The chosen backend.
@@ -39,6 +39,15 @@ pub enum TaskHandle {
     Containerd(containerd::ContainerdTask),
     /// A fake one.
     Fake(fake::FakeTask),
+}
+
+/// A further process in the chosen backend.
+#[derive(Debug, Clone)]
+pub enum ProcessHandle {
+    /// An exec of a containerd task.
+    Containerd(containerd::ContainerdExec),
+    /// A fake one.
+    Fake(fake::FakeExec),
 }
 
 impl Backend {
@@ -125,6 +134,8 @@ impl ContainerBackend for Backend {
 }
 
 impl Task for TaskHandle {
+    type Process = ProcessHandle;
+
     fn pid(&self) -> u32 {
         either!(Self, self, task => task.pid())
     }
@@ -159,5 +170,61 @@ impl Task for TaskHandle {
 
     async fn delete(&self) -> Result<(), BackendError> {
         either!(Self, self, task => task.delete().await)
+    }
+
+    async fn resize(&self, size: TerminalSize) -> Result<(), BackendError> {
+        either!(Self, self, task => task.resize(size).await)
+    }
+
+    async fn close_stdin(&self) -> Result<(), BackendError> {
+        either!(Self, self, task => task.close_stdin().await)
+    }
+
+    async fn exec(&self, start: StartExec) -> Result<ProcessHandle, BackendError> {
+        match self {
+            Self::Containerd(task) => task.exec(start).await.map(ProcessHandle::Containerd),
+            Self::Fake(task) => task.exec(start).await.map(ProcessHandle::Fake),
+        }
+    }
+
+    fn attach_exec(&self, exec: ExecId, found: FoundTask) -> ProcessHandle {
+        match self {
+            Self::Containerd(task) => ProcessHandle::Containerd(task.attach_exec(exec, found)),
+            Self::Fake(task) => ProcessHandle::Fake(task.attach_exec(exec, found)),
+        }
+    }
+
+    async fn find_exec(&self, exec: ExecId) -> Result<Option<FoundTask>, BackendError> {
+        either!(Self, self, task => task.find_exec(exec).await)
+    }
+
+    async fn discard_exec(&self, exec: ExecId) -> Result<(), BackendError> {
+        either!(Self, self, task => task.discard_exec(exec).await)
+    }
+}
+
+impl Process for ProcessHandle {
+    fn pid(&self) -> u32 {
+        either!(Self, self, process => process.pid())
+    }
+
+    fn exit(&self) -> watch::Receiver<Option<Exit>> {
+        either!(Self, self, process => process.exit())
+    }
+
+    async fn kill(&self, signal: Signal) -> Result<(), BackendError> {
+        either!(Self, self, process => process.kill(signal).await)
+    }
+
+    async fn resize(&self, size: TerminalSize) -> Result<(), BackendError> {
+        either!(Self, self, process => process.resize(size).await)
+    }
+
+    async fn close_stdin(&self) -> Result<(), BackendError> {
+        either!(Self, self, process => process.close_stdin().await)
+    }
+
+    async fn delete(&self) -> Result<(), BackendError> {
+        either!(Self, self, process => process.delete().await)
     }
 }

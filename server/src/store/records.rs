@@ -6,7 +6,7 @@ use super::transaction::{Change, IdempotencyRecord};
 use crate::journal::rows::{encode, to_nanos};
 use crate::model::limits::{IDEMPOTENCY_ENTRIES, RUNS_KEPT};
 use crate::model::request::IdempotencyKey;
-use crate::model::{Container, ContainerId, ExitStatus, Image, Sequence};
+use crate::model::{Container, ContainerId, Exec, ExitStatus, Image, Sequence};
 use std::time::SystemTime;
 
 /// Writes one change.
@@ -16,6 +16,12 @@ pub(super) fn apply(connection: &Connection, change: &Change) -> rusqlite::Resul
         Change::PutRun(id, exit) => put_run(connection, *id, exit),
         Change::DeleteContainer(container, time) => delete_container(connection, container, *time),
         Change::ForgetContainer(id) => forget_container(connection, *id),
+        Change::PutExec(exec) => put_exec(connection, exec),
+        Change::DeleteExec(id) => execute(
+            connection,
+            "DELETE FROM execs WHERE id = ?1",
+            [id.to_string()],
+        ),
         Change::PutImage(image) => put_image(connection, image),
         Change::DeleteImage(id) => execute(
             connection,
@@ -82,6 +88,20 @@ fn put_run(connection: &Connection, id: ContainerId, exit: &ExitStatus) -> rusql
     )
 }
 
+fn put_exec(connection: &Connection, exec: &Exec) -> rusqlite::Result<()> {
+    execute(
+        connection,
+        "INSERT INTO execs (id, container_id, create_time, record) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (id) DO UPDATE SET record = excluded.record",
+        (
+            exec.id.to_string(),
+            exec.container.to_string(),
+            to_nanos(exec.create_time),
+            encode(exec)?,
+        ),
+    )
+}
+
 /// Its runs stay where they are: they are looked up by id.
 fn delete_container(
     connection: &Connection,
@@ -94,6 +114,11 @@ fn delete_container(
         "INSERT OR REPLACE INTO deleted (id, delete_time, last_event, record)
          VALUES (?1, ?2, coalesce((SELECT last_event FROM containers WHERE id = ?1), 0), ?3)",
         (&id, to_nanos(time), encode(container)?),
+    )?;
+    execute(
+        connection,
+        "DELETE FROM execs WHERE container_id = ?1",
+        [&id],
     )?;
     execute(connection, "DELETE FROM containers WHERE id = ?1", [&id])
 }

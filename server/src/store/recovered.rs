@@ -11,7 +11,7 @@ use super::transaction::IdempotencyRecord;
 use crate::journal::rows::{decode, from_nanos, to_nanos};
 use crate::model::limits::DELETED_KEPT;
 use crate::model::request::IdempotencyKey;
-use crate::model::{Container, ExitStatus, Image, Principal, RequestId, Sequence};
+use crate::model::{Container, Exec, ExitStatus, Image, Principal, RequestId, Sequence};
 
 /// What was there when the store was opened.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub struct Recovered {
     pub containers: Vec<Container>,
     /// Containers deleted in the last ten minutes: as they were last, and when.
     pub deleted: Vec<(Container, SystemTime)>,
+    /// Execs of the containers, in order of creation.
+    pub execs: Vec<Exec>,
     /// Images.
     pub images: Vec<Image>,
     /// Idempotency keys in use.
@@ -35,6 +37,7 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Recovered> {
     Ok(Recovered {
         containers: containers(connection, &mut runs)?,
         deleted: deleted(connection, &mut runs)?,
+        execs: execs(connection)?,
         images: images(connection)?,
         idempotency: idempotency(connection)?,
     })
@@ -85,6 +88,13 @@ fn container(row: &Row<'_>, runs: &mut Runs) -> rusqlite::Result<Container> {
     container.last_event = Sequence(row.get::<_, i64>(1)?.cast_unsigned());
     container.runs = Arc::new(runs.remove(&id).unwrap_or_default());
     Ok(container)
+}
+
+fn execs(connection: &Connection) -> rusqlite::Result<Vec<Exec>> {
+    connection
+        .prepare("SELECT record FROM execs ORDER BY create_time, id")?
+        .query_map([], |row| record(row, 0))?
+        .collect()
 }
 
 fn images(connection: &Connection) -> rusqlite::Result<Vec<Image>> {

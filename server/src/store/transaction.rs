@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use crate::model::request::IdempotencyKey;
 use crate::model::{
-    Container, ContainerId, Digest, ExitStatus, Image, NewEvent, RequestId, Sequence,
+    Container, ContainerId, Digest, Exec, ExecId, ExitStatus, Image, NewEvent, RequestId, Sequence,
 };
 
 /// What is known of an idempotency key.
@@ -30,10 +30,14 @@ pub enum Change {
     PutContainer(Arc<Container>),
     /// Writes the end of a run; beyond [`RUNS_KEPT`](crate::model::limits::RUNS_KEPT) the oldest goes.
     PutRun(ContainerId, Arc<ExitStatus>),
-    /// Removes a container; its last record stays readable among the deleted ones.
+    /// Removes a container with its execs; its last record stays readable among the deleted ones.
     DeleteContainer(Arc<Container>, SystemTime),
     /// Removes a container that was never acknowledged, without a trace.
     ForgetContainer(ContainerId),
+    /// Writes an exec.
+    PutExec(Arc<Exec>),
+    /// Removes an exec.
+    DeleteExec(ExecId),
     /// Writes an image, by id.
     PutImage(Arc<Image>),
     /// Removes an image.

@@ -26,7 +26,7 @@ use tonic::Streaming;
 use super::connection::{Connection, Rpc, bounded};
 use super::error::RpcError;
 use super::exit::Ended;
-use super::name::Name;
+use super::name::{ExecName, Name};
 use super::observer::Observer;
 use super::reconcile::reconcile;
 use crate::backend::Status;
@@ -206,6 +206,7 @@ impl Events {
     async fn notice(&mut self, noticed: Noticed) {
         match noticed {
             Noticed::Ended(name, ended) => self.observer.ended(name, &ended).await,
+            Noticed::ExecEnded(name, ended) => self.observer.exec_ended(name, &ended).await,
             Noticed::Oom(name) => self.look_for_oom(name),
             Noticed::Foreign => {}
         }
@@ -250,19 +251,26 @@ impl Events {
 enum Noticed {
     /// The init process of a container ended.
     Ended(Name, Ended),
+    /// An exec ended.
+    ExecEnded(ExecName, Ended),
     /// The OOM killer acted.
     Oom(Name),
-    /// An exec's end, or something that is not ours.
+    /// Something that is not ours.
     Foreign,
 }
 
 impl Noticed {
     /// The end of process `id` of a container. Its init process has the container's name.
     fn end(container_id: &str, id: &str, ended: Ended) -> Self {
-        let is_init = id.is_empty() || id == container_id;
-        match container_id.parse() {
-            Ok(name) if is_init => Self::Ended(name, ended),
-            _ => Self::Foreign,
+        let Ok(container) = container_id.parse() else {
+            return Self::Foreign;
+        };
+        if id.is_empty() || id == container_id {
+            return Self::Ended(container, ended);
+        }
+        match id.parse() {
+            Ok(exec) => Self::ExecEnded(ExecName { container, exec }, ended),
+            Err(_) => Self::Foreign,
         }
     }
 }
@@ -310,7 +318,7 @@ impl Default for Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ContainerId;
+    use crate::model::{ContainerId, ExecId};
 
     #[test]
     fn pauses_double_up_to_five_seconds() {
@@ -330,6 +338,8 @@ mod tests {
             })
         };
         assert!(matches!(exit("exec-1"), Noticed::Foreign));
+        let exec = ExecId::generate();
+        assert!(matches!(exit(&exec.to_string()), Noticed::ExecEnded(name, _) if name.exec == exec));
         assert!(matches!(exit(""), Noticed::Ended(..)));
         assert!(matches!(exit(&id), Noticed::Ended(..)));
     }

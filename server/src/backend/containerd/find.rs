@@ -123,17 +123,23 @@ pub(super) async fn list(backend: &Containerd) -> Result<Vec<Listed>, RpcError> 
 }
 
 async fn found_task(backend: &Containerd, name: Name, process: &Process) -> FoundTask {
-    let state = match tasks::status_of(process) {
-        ProcessStatus::Created => FoundState::Created,
-        ProcessStatus::Paused | ProcessStatus::Pausing => FoundState::Paused,
-        ProcessStatus::Stopped => {
-            FoundState::Stopped(backend.observer().exit(name, &Ended::from(process)).await)
-        }
-        // Unknown: its shim does not answer, but is there, and so is the process. Its pid is 0 then.
-        ProcessStatus::Running | ProcessStatus::Unknown => FoundState::Running,
+    let state = match state_of(process) {
+        Some(state) => state,
+        None => FoundState::Stopped(backend.observer().exit(name, &Ended::from(process)).await),
     };
     FoundTask {
         pid: process.pid,
         state,
+    }
+}
+
+/// Where a process is; `None` if it has ended.
+pub(super) fn state_of(process: &Process) -> Option<FoundState> {
+    match tasks::status_of(process) {
+        ProcessStatus::Created => Some(FoundState::Created),
+        ProcessStatus::Paused | ProcessStatus::Pausing => Some(FoundState::Paused),
+        ProcessStatus::Stopped => None,
+        // Unknown: its shim does not answer, but is there, and so is the process. Its pid is 0 then.
+        ProcessStatus::Running | ProcessStatus::Unknown => Some(FoundState::Running),
     }
 }

@@ -1,5 +1,7 @@
 //! Launching a run: two calls, and the way back if one of them fails.
 
+use std::path::Path;
+
 use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::services::v1::{CreateTaskRequest, StartRequest};
 use containerd_client::types::v1::Status as ProcessStatus;
@@ -22,7 +24,8 @@ const CREATE: Rpc = Rpc::launch("containerd.tasks.create");
 const START: Rpc = Rpc::launch("containerd.tasks.start");
 
 /// Two calls: Tasks.Create, Tasks.Start; before them Containers.Update for a container that joins
-/// another's network, whose place is not known earlier.
+/// another's network, whose place is not known earlier; between them Tasks.ResizePty for a terminal
+/// whose size is not the spec's.
 pub(super) async fn start(
     backend: &Containerd,
     start: Start,
@@ -38,6 +41,13 @@ pub(super) async fn start(
     let expected = backend.runs().expect(name);
     let pid = create(backend, &start, name).await?;
     expected.pid_is(pid);
+    if let Some(size) = start.terminal_size {
+        // Between the two calls, so that the first instruction sees it. A terminal of the spec's size
+        // does less harm than no process.
+        if let Err(error) = tasks::resize(backend.connection(), name, size).await {
+            tracing::warn!(container = %name, %error, "a terminal starts with the spec's size");
+        }
+    }
     launch(backend, &start, name, pid, expected).await
 }
 
@@ -79,13 +89,16 @@ async fn create(backend: &Containerd, start: &Start, name: Name) -> Result<u32, 
 }
 
 async fn try_create(connection: &Connection, start: &Start, name: Name) -> Result<u32, RpcError> {
-    let output = start.output.to_string_lossy().into_owned();
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    let stdio = &start.stdio;
     let request = CreateTaskRequest {
         container_id: name.to_string(),
         rootfs: start.container.root.iter().map(task_mount).collect(),
-        // Both, or the shim refuses. It appends to a regular file by itself: nobody is in between.
-        stdout: output.clone(),
-        stderr: output,
+        stdin: stdio.stdin.as_deref().map(path).unwrap_or_default(),
+        // Without a terminal both, or the shim refuses.
+        stdout: path(&stdio.stdout),
+        stderr: stdio.stderr.as_deref().map(path).unwrap_or_default(),
+        terminal: start.container.spec.process.terminal.is_some(),
         ..CreateTaskRequest::default()
     };
     let call = CREATE.caused_by(start.container.cause());
@@ -102,7 +115,7 @@ async fn launch(
     start: &Start,
     name: Name,
     pid: u32,
-    expected: Expected,
+    expected: Expected<Name>,
 ) -> Result<ContainerdTask, BackendError> {
     let request = StartRequest {
         container_id: name.to_string(),
@@ -136,6 +149,7 @@ async fn launch(
 fn launch_context<'a>(backend: &'a Containerd, start: &'a Start) -> LaunchContext<'a> {
     LaunchContext {
         container: &start.container,
+        process: &start.container.process,
         runtime: RuntimeName::of(&start.container, backend.default_runtime()),
     }
 }

@@ -1,7 +1,7 @@
 //! containerd as a backend, through its generated stubs.
 //!
 //! ```text
-//! containers, launch, task, discard, find --calls--> connection --> containerd
+//! containers, launch, task, exec, discard, find --calls--> connection --> containerd
 //!          | expect, adopt                                             |
 //!          v                                                           v
 //!        runs  <-------------------- exits, OOM kills ------------- events
@@ -18,6 +18,7 @@ mod containers;
 mod discard;
 mod error;
 mod events;
+mod exec;
 mod exit;
 mod find;
 mod images;
@@ -48,6 +49,7 @@ pub use self::connection::InvalidNamespace;
 use self::name::{Name, Names};
 use self::observer::Observer;
 use self::runs::Runs;
+pub use self::exec::ContainerdExec;
 pub use self::task::ContainerdTask;
 use super::{BackendError, ContainerBackend, Found, FoundState, FoundTask, Start, Status};
 use crate::model::container::RootMount;
@@ -162,7 +164,7 @@ impl Containerd {
         &self.inner.observer
     }
 
-    fn runs(&self) -> &Runs {
+    fn runs(&self) -> &Runs<Name> {
         self.inner.observer.runs()
     }
 

@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use parking_lot::Mutex;
 
-use crate::model::{ContainerId, InvalidId};
+use crate::model::{ContainerId, ExecId, InvalidId};
 
 /// A container's name in containerd, of its record, its task and its cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,6 +72,15 @@ impl FromStr for Name {
         }
         Ok(name)
     }
+}
+
+/// An exec in containerd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct ExecName {
+    /// The container's name.
+    pub(super) container: Name,
+    /// The exec, which has its own id as name.
+    pub(super) exec: ExecId,
 }
 
 /// The present names of this server's containers.

@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::cgroup::Cgroups;
 use super::exit::Ended;
-use super::name::Name;
+use super::name::{ExecName, Name};
 use super::runs::Runs;
 use crate::backend::{Exit, WaitStatus};
 use crate::model::Signal;
@@ -18,7 +18,8 @@ const OOM_PAUSE: Duration = Duration::from_millis(10);
 /// Completes reports with what the kernel says, and hands them to the runs they are about.
 #[derive(Debug, Clone)]
 pub(super) struct Observer {
-    runs: Runs,
+    runs: Runs<Name>,
+    execs: Runs<ExecName>,
     cgroups: Cgroups,
 }
 
@@ -26,19 +27,54 @@ impl Observer {
     pub(super) fn new(cgroups: Cgroups) -> Self {
         Self {
             runs: Runs::default(),
+            execs: Runs::default(),
             cgroups,
         }
     }
 
     /// The runs that are watched.
-    pub(super) fn runs(&self) -> &Runs {
+    pub(super) fn runs(&self) -> &Runs<Name> {
         &self.runs
+    }
+
+    /// The execs that are watched.
+    pub(super) fn execs(&self) -> &Runs<ExecName> {
+        &self.execs
     }
 
     /// The init process of a container ended.
     pub(super) async fn ended(&self, name: Name, ended: &Ended) {
         let exit = self.exit(name, ended).await;
         self.runs.exited(name, ended.pid(), exit);
+    }
+
+    /// An exec ended.
+    pub(super) async fn exec_ended(&self, name: ExecName, ended: &Ended) {
+        let exit = self.exec_exit(name, ended).await;
+        self.execs.exited(name, ended.pid(), exit);
+    }
+
+    /// How an exec ended. It was the OOM killer if that has acted since the exec began.
+    pub(super) async fn exec_exit(&self, name: ExecName, ended: &Ended) -> Exit {
+        let status = ended.wait_status();
+        let before = self.execs.oom_kills(name);
+        let oom_killed = status == WaitStatus::Signaled(Signal::KILL)
+            && self.oom_kills_of(name.container).await > before;
+        Exit {
+            status,
+            time: ended.time(),
+            oom_killed,
+        }
+    }
+
+    /// An exec is about to start: what the OOM killer did before has nothing to do with it.
+    pub(super) async fn exec_begins(&self, name: ExecName) {
+        let before = self.oom_kills_of(name.container).await;
+        self.execs.oom(name, before);
+    }
+
+    async fn oom_kills_of(&self, name: Name) -> u64 {
+        self.cgroups.oom_kills(name).await.unwrap_or_default()
     }
 
     /// The OOM killer acts in a container: waits until the kernel has counted it. On cgroup v1 the

@@ -6,17 +6,18 @@
 //!                  +-- dropped without a pid: forgotten (the launch failed)
 //! ```
 //!
-//! An exit belongs to a container name and a pid: those of earlier pids are ignored, and the first
+//! An exit belongs to a name (a container's, or an exec's) and a pid: those of earlier pids are ignored, and the first
 //! result of a run wins. An exit of a run that nobody has asked for yet is kept for a while: it may
 //! have been on its way when that run was looked up. Owns the state; asks nobody anything.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt::Debug;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::name::Name;
 use crate::backend::Exit;
 use crate::model::limits;
 
@@ -68,16 +69,38 @@ impl RunState {
     }
 }
 
-/// The runs of one backend. Clones are the same.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Runs {
-    inner: Arc<Mutex<Inner>>,
+/// What names the processes that are watched.
+pub(super) trait Key: Copy + Eq + Hash + Debug {}
+
+impl<K: Copy + Eq + Hash + Debug> Key for K {}
+
+/// The watched runs of main processes, or of execs. Clones are the same.
+#[derive(Debug, Clone)]
+pub(super) struct Runs<K> {
+    inner: Arc<Mutex<Inner<K>>>,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    live: HashMap<Name, Live>,
-    unclaimed: Unclaimed,
+impl<K> Default for Runs<K> {
+    fn default() -> Self {
+        Self {
+            inner: Arc::default(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Inner<K> {
+    live: HashMap<K, Live>,
+    unclaimed: Unclaimed<K>,
+}
+
+impl<K> Default for Inner<K> {
+    fn default() -> Self {
+        Self {
+            live: HashMap::new(),
+            unclaimed: Unclaimed::default(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -89,9 +112,9 @@ struct Live {
     early: Vec<(u32, Exit)>,
 }
 
-impl Runs {
+impl<K: Key> Runs<K> {
     /// Watches a run that is about to be launched, from before its process exists.
-    pub(super) fn expect(&self, name: Name) -> Expected {
+    pub(super) fn expect(&self, name: K) -> Expected<K> {
         let state = RunState::new();
         let live = Live {
             state: Arc::clone(&state),
@@ -110,7 +133,7 @@ impl Runs {
     }
 
     /// Watches a run that was found, alive or with `exit` known.
-    pub(super) fn adopt(&self, name: Name, pid: u32, exit: Option<Exit>) -> Arc<RunState> {
+    pub(super) fn adopt(&self, name: K, pid: u32, exit: Option<Exit>) -> Arc<RunState> {
         let mut inner = self.inner.lock();
         if let Some(live) = inner.live.get(&name).filter(|live| live.pid == Some(pid)) {
             let state = Arc::clone(&live.state);
@@ -135,7 +158,7 @@ impl Runs {
     }
 
     /// The init process `pid` of a container ended.
-    pub(super) fn exited(&self, name: Name, pid: u32, exit: Exit) {
+    pub(super) fn exited(&self, name: K, pid: u32, exit: Exit) {
         let mut inner = self.inner.lock();
         match inner.live.get_mut(&name) {
             Some(live) => match live.pid {
@@ -149,7 +172,7 @@ impl Runs {
     }
 
     /// The OOM killer has acted `total` times in a container's run.
-    pub(super) fn oom(&self, name: Name, total: u64) {
+    pub(super) fn oom(&self, name: K, total: u64) {
         let inner = self.inner.lock();
         let Some(live) = inner.live.get(&name) else {
             return;
@@ -162,14 +185,14 @@ impl Runs {
     }
 
     /// How often the OOM killer is known to have acted in a live run.
-    pub(super) fn oom_kills(&self, name: Name) -> u64 {
+    pub(super) fn oom_kills(&self, name: K) -> u64 {
         let inner = self.inner.lock();
         let live = inner.live.get(&name);
         live.map_or(0, |live| *live.state.oom_kills.borrow())
     }
 
     /// Runs whose process exists and whose end is not known.
-    pub(super) fn unsettled(&self) -> Vec<(Name, u32)> {
+    pub(super) fn unsettled(&self) -> Vec<(K, u32)> {
         let inner = self.inner.lock();
         let pids = inner.live.iter();
         pids.filter_map(|(name, live)| Some((*name, live.pid?)))
@@ -177,7 +200,7 @@ impl Runs {
     }
 
     /// Whether a run other than `state` is being watched for the container.
-    pub(super) fn is_superseded(&self, name: Name, state: &Arc<RunState>) -> bool {
+    pub(super) fn is_superseded(&self, name: K, state: &Arc<RunState>) -> bool {
         let inner = self.inner.lock();
         inner
             .live
@@ -186,8 +209,8 @@ impl Runs {
     }
 }
 
-impl Inner {
-    fn settle(&mut self, name: Name, exit: Exit) {
+impl<K: Key> Inner<K> {
+    fn settle(&mut self, name: K, exit: Exit) {
         if let Some(live) = self.live.remove(&name) {
             live.state.settle(exit);
         }
@@ -196,14 +219,14 @@ impl Inner {
 
 /// A run that is being launched. Dropped before [`Self::launched`], it is forgotten.
 #[derive(Debug)]
-pub(super) struct Expected {
-    runs: Runs,
-    name: Name,
+pub(super) struct Expected<K: Key> {
+    runs: Runs<K>,
+    name: K,
     state: Arc<RunState>,
     launched: bool,
 }
 
-impl Expected {
+impl<K: Key> Expected<K> {
     /// The process exists: what has come and what will come of it counts.
     pub(super) fn pid_is(&self, pid: u32) {
         let mut inner = self.runs.inner.lock();
@@ -224,7 +247,7 @@ impl Expected {
     }
 }
 
-impl Drop for Expected {
+impl<K: Key> Drop for Expected<K> {
     fn drop(&mut self) {
         if self.launched {
             return;
@@ -238,14 +261,23 @@ impl Drop for Expected {
 }
 
 /// The latest exits of runs that nobody has asked for, oldest first.
-#[derive(Debug, Default)]
-struct Unclaimed {
-    exits: HashMap<Name, (u32, Exit)>,
-    order: VecDeque<Name>,
+#[derive(Debug)]
+struct Unclaimed<K> {
+    exits: HashMap<K, (u32, Exit)>,
+    order: VecDeque<K>,
 }
 
-impl Unclaimed {
-    fn put(&mut self, name: Name, pid: u32, exit: Exit) {
+impl<K> Default for Unclaimed<K> {
+    fn default() -> Self {
+        Self {
+            exits: HashMap::new(),
+            order: VecDeque::new(),
+        }
+    }
+}
+
+impl<K: Key> Unclaimed<K> {
+    fn put(&mut self, name: K, pid: u32, exit: Exit) {
         if self.exits.insert(name, (pid, exit)).is_none() {
             self.order.push_back(name);
         }
@@ -256,7 +288,7 @@ impl Unclaimed {
         }
     }
 
-    fn take(&mut self, name: Name) -> Option<(u32, Exit)> {
+    fn take(&mut self, name: K) -> Option<(u32, Exit)> {
         let exit = self.exits.remove(&name)?;
         self.order.retain(|kept| *kept != name);
         Some(exit)
@@ -268,6 +300,7 @@ impl Unclaimed {
 mod tests {
     use std::time::SystemTime;
 
+    use super::super::name::Name;
     use super::*;
     use crate::backend::WaitStatus;
     use crate::model::ContainerId;

@@ -15,9 +15,9 @@ use super::error::BACKEND;
 use super::exit::Ended;
 use super::name::Name;
 use super::runs::RunState;
-use super::{Containerd, tasks};
-use crate::backend::{BackendError, Exit, SignalScope, Task};
-use crate::model::Signal;
+use super::{Containerd, ContainerdExec, exec, tasks};
+use crate::backend::{BackendError, Exit, FoundTask, SignalScope, StartExec, Task};
+use crate::model::{ExecId, Signal, TerminalSize};
 use crate::model::spec::Resources;
 use crate::oci::runtime_spec;
 
@@ -60,6 +60,8 @@ impl ContainerdTask {
 }
 
 impl Task for ContainerdTask {
+    type Process = ContainerdExec;
+
     fn pid(&self) -> u32 {
         self.pid
     }
@@ -149,5 +151,36 @@ impl Task for ContainerdTask {
             Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error.about("task")),
         }
+    }
+
+    async fn resize(&self, size: TerminalSize) -> Result<(), BackendError> {
+        self.alive()?;
+        tasks::resize(self.backend.connection(), self.name, size)
+            .await
+            .map_err(|error| error.about("process"))
+    }
+
+    async fn close_stdin(&self) -> Result<(), BackendError> {
+        self.alive()?;
+        tasks::close_stdin(self.backend.connection(), self.name)
+            .await
+            .map_err(|error| error.about("process"))
+    }
+
+    async fn exec(&self, start: StartExec) -> Result<ContainerdExec, BackendError> {
+        self.alive()?;
+        exec::start(&self.backend, self.name, start).await
+    }
+
+    fn attach_exec(&self, exec: ExecId, found: FoundTask) -> ContainerdExec {
+        ContainerdExec::found(&self.backend, exec::name(self.name, exec), found)
+    }
+
+    async fn find_exec(&self, exec: ExecId) -> Result<Option<FoundTask>, BackendError> {
+        exec::find(&self.backend, exec::name(self.name, exec)).await
+    }
+
+    async fn discard_exec(&self, exec: ExecId) -> Result<(), BackendError> {
+        exec::discard(&self.backend, exec::name(self.name, exec)).await
     }
 }

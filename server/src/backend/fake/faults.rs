@@ -46,6 +46,22 @@ pub enum Operation {
     Pids,
     /// `Task::delete`.
     DeleteTask,
+    /// `Task::resize`.
+    Resize,
+    /// `close_stdin` of a task or an exec.
+    CloseStdin,
+    /// `Task::exec`.
+    StartExec,
+    /// `Task::find_exec`.
+    FindExec,
+    /// `Task::discard_exec`.
+    DiscardExec,
+    /// `Process::kill`.
+    KillExec,
+    /// `Process::resize`.
+    ResizeExec,
+    /// `Process::delete`.
+    DeleteExec,
 }
 
 /// Which calls a fault is for.

@@ -6,6 +6,7 @@
 //! them. What happens while the fake is disconnected is seen once it is connected again.
 
 mod control;
+mod exec;
 mod faults;
 mod process;
 #[cfg(test)]
@@ -19,17 +20,18 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use self::control::FakeControl;
+pub use self::exec::FakeExec;
 use self::faults::After;
 pub use self::faults::{Fault, Hold, Operation, When};
 use self::process::Process;
 use self::world::World;
 use super::{
-    Applied, BackendError, ContainerBackend, Exit, Found, FoundTask, SignalScope, Start, Status,
-    Task,
+    Applied, BackendError, ContainerBackend, Exit, Found, FoundTask, SignalScope, Start, StartExec,
+    Status, Task,
 };
 use crate::model::container::RootMount;
 use crate::model::spec::Resources;
-use crate::model::{Container, ContainerId, Image, Signal};
+use crate::model::{Container, ContainerId, ExecId, Image, Signal, TerminalSize};
 use crate::oci::archive::ImageContent;
 
 /// The backend. Clones are the same.
@@ -198,6 +200,8 @@ impl FakeTask {
 }
 
 impl Task for FakeTask {
+    type Process = FakeExec;
+
     fn pid(&self) -> u32 {
         self.process.pid()
     }
@@ -236,6 +240,38 @@ impl Task for FakeTask {
         self.backend
             .call(Operation::DeleteTask, |world| {
                 world.delete_task(self.id, &self.process)
+            })
+            .await
+    }
+
+    async fn resize(&self, size: TerminalSize) -> Result<(), BackendError> {
+        self.act(Operation::Resize, |process| process.resize(size))
+            .await
+    }
+
+    async fn close_stdin(&self) -> Result<(), BackendError> {
+        self.act(Operation::CloseStdin, Process::close_stdin).await
+    }
+
+    async fn exec(&self, start: StartExec) -> Result<FakeExec, BackendError> {
+        self.start_exec(start).await
+    }
+
+    fn attach_exec(&self, exec: ExecId, found: FoundTask) -> FakeExec {
+        self.found_exec(exec, found)
+    }
+
+    async fn find_exec(&self, exec: ExecId) -> Result<Option<FoundTask>, BackendError> {
+        self.backend
+            .call(Operation::FindExec, |world| Ok(world.find_exec(exec)))
+            .await
+    }
+
+    async fn discard_exec(&self, exec: ExecId) -> Result<(), BackendError> {
+        self.backend
+            .call(Operation::DiscardExec, |world| {
+                world.discard_exec(exec);
+                Ok(())
             })
             .await
     }

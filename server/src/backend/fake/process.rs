@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::backend::{BackendError, Exit, FoundState, WaitStatus};
-use crate::model::Signal;
+use crate::model::{Signal, TerminalSize};
 use crate::model::spec::Resources;
 
 /// The processes of one run.
@@ -26,6 +26,7 @@ struct Inner {
     /// Signals that came while it was frozen.
     pending: Vec<Signal>,
     limits: Option<Resources>,
+    size: Option<TerminalSize>,
     oom_kills: u64,
 }
 
@@ -39,6 +40,7 @@ impl Process {
                 signals: Vec::new(),
                 pending: Vec::new(),
                 limits: None,
+                size: None,
                 oom_kills: 0,
             }),
             exit: watch::Sender::new(None),
@@ -138,6 +140,19 @@ impl Process {
     pub(super) fn limit(&self, resources: &Resources) -> Result<(), BackendError> {
         self.alive()?.limits = Some(resources.clone());
         Ok(())
+    }
+
+    pub(super) fn resize(&self, size: TerminalSize) -> Result<(), BackendError> {
+        self.alive()?.size = Some(size);
+        Ok(())
+    }
+
+    pub(super) fn size(&self) -> Option<TerminalSize> {
+        self.inner.lock().size
+    }
+
+    pub(super) fn close_stdin(&self) -> Result<(), BackendError> {
+        self.alive().map(drop)
     }
 
     pub(super) fn pids(&self) -> Result<Vec<u32>, BackendError> {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::faults::Faults;
 use super::process::Process;
-use crate::backend::{BackendError, Found, FoundState, FoundTask, Start, WaitStatus};
+use crate::backend::{BackendError, Found, FoundState, FoundTask, Start, StartExec, WaitStatus};
 use crate::model::container::RootMount;
-use crate::model::{Container, ContainerId, Digest, Image, LaunchFailure, Signal};
+use crate::model::{Container, ContainerId, Digest, ExecId, Image, LaunchFailure, Signal};
 use crate::oci::archive::ImageContent;
 
 /// The first pid given out: above what a kernel gives by default, so that no test can hit a real one.
@@ -22,6 +22,8 @@ pub(super) struct World {
     /// Records, as last brought in line.
     pub(super) containers: HashMap<ContainerId, Container>,
     pub(super) tasks: HashMap<ContainerId, Arc<Process>>,
+    /// Execs, each with its container: they end with its task.
+    pub(super) execs: HashMap<ExecId, (ContainerId, Arc<Process>)>,
     /// What each container was last started with.
     pub(super) starts: HashMap<ContainerId, Start>,
     /// Ids of configs, by reference.
@@ -88,6 +90,39 @@ impl World {
         self.tasks.insert(id, Arc::clone(&process));
         self.starts.insert(id, start);
         Ok(process)
+    }
+
+    pub(super) fn start_exec(&mut self, start: StartExec) -> Result<Arc<Process>, BackendError> {
+        let process = Arc::new(Process::new(self.next_pid(), FoundState::Running));
+        if !self.early_exits.is_empty() {
+            process.end(self.early_exits.remove(0));
+            process.publish();
+        }
+        let entry = (start.container.id, Arc::clone(&process));
+        self.execs.insert(start.exec.id, entry);
+        Ok(process)
+    }
+
+    /// The process that is meant, or, if it is gone, one like it that nothing will happen to.
+    pub(super) fn attach_exec(&self, id: ExecId, found: FoundTask) -> Arc<Process> {
+        match self.execs.get(&id) {
+            Some((_, process)) if process.pid() == found.pid => Arc::clone(process),
+            _ => Arc::new(Process::new(found.pid, found.state)),
+        }
+    }
+
+    pub(super) fn find_exec(&self, id: ExecId) -> Option<FoundTask> {
+        self.execs.get(&id).map(|(_, process)| FoundTask {
+            pid: process.pid(),
+            state: process.state(),
+        })
+    }
+
+    pub(super) fn discard_exec(&mut self, id: ExecId) {
+        if let Some((_, process)) = self.execs.remove(&id) {
+            process.end(WaitStatus::Signaled(Signal::KILL));
+            process.publish();
+        }
     }
 
     pub(super) fn leave_created_task(&mut self, id: ContainerId) {

@@ -262,13 +262,14 @@ async fn launch(
         core.backend.forget_start(&container).await?;
     }
     let network_pid = network_pid(&core, &container)?;
-    let output = prepare_output(&core, container.id).await?;
+    let stdio = crate::backend::StdioPaths::null();
     let run = container.run;
     core.backend
         .start(Start {
             container,
             run,
-            output,
+            stdio,
+            terminal_size: None,
             network_pid,
         })
         .await

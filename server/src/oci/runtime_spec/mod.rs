@@ -14,15 +14,15 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    Capabilities, Linux, LinuxSeccomp, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
+    Box, BoxBuilder, Capabilities, Linux, LinuxSeccomp, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
     Root, Spec, User,
 };
 use thiserror::Error;
 
 use super::seccomp::{self, SeccompError};
-use crate::model::Container;
+use crate::model::{Container, Exec, TerminalSize};
 use crate::model::failure::LaunchFailure;
-use crate::model::spec::{ContainerSpec, Network, Rlimit, Seccomp};
+use crate::model::spec::{self, ContainerSpec, Network, Rlimit, Seccomp};
 
 pub use capabilities::{UnknownCapability, all as all_capabilities};
 pub use host::{CgroupVersion, Host, ReadOnlyMounts};
@@ -116,7 +116,7 @@ pub fn build(container: &Container, options: &RuntimeOptions) -> Result<Spec, Sp
         .set_root(Some(root))
         .set_hostname(Some(hostname(container, &options.host)))
         .set_mounts(Some(mounts::of(spec, &options.host)))
-        .set_process(Some(process(container, &capabilities)?))
+        .set_process(Some(main_process(container, &capabilities)?))
         .set_annotations(annotations(spec))
         .set_linux(Some(linux(container, options, &capabilities)?));
     Ok(result)
@@ -135,8 +135,39 @@ fn hostname(container: &Container, host: &Host) -> String {
     }
 }
 
-fn process(container: &Container, capabilities: &Capabilities) -> Result<Process, SpecError> {
-    let model = &*container.process;
+fn main_process(
+    container: &Container,
+    capabilities: &Capabilities,
+) -> Result<Process, SpecError> {
+    let terminal = container.spec.process.terminal;
+    process(container, &container.process, terminal, capabilities)
+}
+
+/// The process of an exec in `container`: with the container's limits and confinement, and with its
+/// capabilities unless it is privileged.
+///
+/// # Errors
+/// [`SpecError`], as [`build`].
+pub fn exec_process(container: &Container, exec: &Exec, host: &Host) -> Result<Process, SpecError> {
+    let capabilities = if exec.spec.privileged {
+        host.capabilities.clone()
+    } else {
+        capabilities::of(&container.spec.security, &host.capabilities)?
+    };
+    let terminal = exec.spec.process.terminal.and(exec.terminal_size);
+    let mut result = process(container, &exec.process, terminal, &capabilities)?;
+    if exec.spec.privileged {
+        result.set_no_new_privileges(Some(false));
+    }
+    Ok(result)
+}
+
+fn process(
+    container: &Container,
+    model: &spec::Process,
+    terminal: Option<TerminalSize>,
+    capabilities: &Capabilities,
+) -> Result<Process, SpecError> {
     let mut user = User::default();
     user.set_uid(model.uid).set_gid(model.gid);
     if !model.additional_gids.is_empty() {
@@ -145,7 +176,8 @@ fn process(container: &Container, capabilities: &Capabilities) -> Result<Process
 
     let mut process = Process::default();
     process
-        .set_terminal(Some(false))
+        .set_terminal(Some(terminal.is_some()))
+        .set_console_size(terminal.and_then(console_size))
         .set_user(user)
         .set_args(Some(model.args.clone()))
         .set_env(Some(model.env.clone()))
@@ -157,6 +189,16 @@ fn process(container: &Container, capabilities: &Capabilities) -> Result<Process
         // service runs with -999, which would shield containers from the OOM killer.
         .set_oom_score_adj(Some(0));
     Ok(process)
+}
+
+/// The builder fails on missing fields only, and none is.
+fn console_size(size: TerminalSize) -> Option<Box> {
+    let (height, width) = (u64::from(size.rows), u64::from(size.columns));
+    BoxBuilder::default()
+        .height(height)
+        .width(width)
+        .build()
+        .ok()
 }
 
 /// `None` leaves the runtime's own in place: an empty list would be sent as one.

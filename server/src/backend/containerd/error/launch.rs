@@ -15,7 +15,7 @@ use super::super::runtime::{self, RuntimeName};
 use super::{BACKEND, errno, shortened};
 use crate::backend::BackendError;
 use crate::model::image::Platform;
-use crate::model::spec::{Mount, MountSource, Seccomp};
+use crate::model::spec::{Mount, MountSource, Process, Seccomp};
 use crate::model::{Container, LaunchFailure};
 
 /// What was to be launched.
@@ -23,16 +23,21 @@ use crate::model::{Container, LaunchFailure};
 pub(in super::super) struct LaunchContext<'a> {
     /// The container.
     pub(in super::super) container: &'a Container,
+    /// Its main process, or an exec's.
+    pub(in super::super) process: &'a Process,
     /// What runs it.
     pub(in super::super) runtime: RuntimeName<'a>,
 }
 
 /// What containerd, its shim and runc put around the words of a failure.
-const WRAPPINGS: [&str; 9] = [
+const WRAPPINGS: [&str; 12] = [
     "failed to create shim task: ",
     "failed to start shim: ",
     "OCI runtime create failed: ",
     "OCI runtime start failed: ",
+    "OCI runtime exec failed: ",
+    "exec failed: ",
+    "runc exec failed: ",
     "runc create failed: ",
     "runc start failed: ",
     "unable to start container process: ",
@@ -194,20 +199,20 @@ fn executable_missing(words: Words<'_>) -> Option<LaunchFailure> {
 }
 
 fn program(words: Words<'_>) -> String {
-    let args = &words.context.container.process.args;
+    let args = &words.context.process.args;
     args.first().cloned().unwrap_or_default()
 }
 
 fn working_dir(words: Words<'_>) -> Option<LaunchFailure> {
     Some(LaunchFailure::WorkingDirInvalid {
-        path: words.context.container.process.working_dir.clone(),
+        path: words.context.process.working_dir.clone(),
     })
 }
 
 /// A directory that the runtime makes: the working directory (runc), or a mount's target (crun).
 fn directory(words: Words<'_>) -> Option<LaunchFailure> {
     let path = words.what.strip_prefix("mkdir ")?.trim_matches('`');
-    if path == words.context.container.process.working_dir {
+    if path == words.context.process.working_dir {
         return working_dir(words);
     }
     let mount = mounts(words).find(|mount| mount.target == path)?;

@@ -41,6 +41,7 @@ fn container(args: &[&str], working_dir: &str, mounts: &[(&str, &str)]) -> Conta
 fn meaning(message: &str, container: &Container) -> Option<BackendError> {
     let context = LaunchContext {
         container,
+        process: &container.process,
         runtime: RuntimeName::of(container, "runc"),
     };
     classify(message, &context)
