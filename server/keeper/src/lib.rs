@@ -1,0 +1,4 @@
+//! The keeper.
+
+pub mod protocol;
+pub mod segment;

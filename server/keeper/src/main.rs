@@ -1,0 +1,3 @@
+//! `wharf-keeper`.
+
+fn main() {}
