@@ -40,6 +40,9 @@ struct Flags {
     /// Runtime of containers that name none [default: runc]
     #[arg(long, env = "WHARF_RUNTIME", value_name = "NAME")]
     runtime: Option<String>,
+    /// Program that keeps containers' streams while the server is away [default: wharf-keeper beside wharfd]
+    #[arg(long, env = "WHARF_KEEPER", value_name = "PATH")]
+    keeper: Option<PathBuf>,
     /// Where state is kept [default: /var/lib/wharf]
     #[arg(long, env = "WHARF_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -78,6 +81,7 @@ struct File {
     containerd_address: Option<PathBuf>,
     containerd_namespace: Option<String>,
     runtime: Option<String>,
+    keeper: Option<PathBuf>,
     state_dir: Option<PathBuf>,
     run_dir: Option<PathBuf>,
     stop_grace_period: Option<u64>,
@@ -108,6 +112,8 @@ pub struct Config {
     pub containerd_namespace: String,
     /// Runtime of containers that name none.
     pub runtime: String,
+    /// The keeper's program.
+    pub keeper: PathBuf,
     /// Where state is kept.
     pub state_dir: PathBuf,
     /// Grace period of stops whose request and spec name none.
@@ -207,6 +213,11 @@ impl Config {
                 .runtime
                 .or(file.runtime)
                 .unwrap_or_else(|| "runc".to_owned()),
+            keeper: absolute(
+                "keeper",
+                flags.keeper.or(file.keeper).or_else(keeper_beside_us),
+                "/usr/bin/wharf-keeper",
+            )?,
             state_dir: absolute(
                 "state-dir",
                 flags.state_dir.or(file.state_dir),
@@ -263,6 +274,11 @@ fn value(name: &'static str, problem: impl Display) -> ConfigError {
         name,
         problem: problem.to_string(),
     }
+}
+
+fn keeper_beside_us() -> Option<PathBuf> {
+    let path = std::env::current_exe().ok()?.with_file_name("wharf-keeper");
+    path.is_file().then_some(path)
 }
 
 fn check_backend(backend: &str) -> Result<(), ConfigError> {

@@ -13,6 +13,7 @@ use crate::backend::containerd::{Containerd, ContainerdOptions, InvalidNamespace
 use crate::config::Config;
 use crate::engine::{Engine, Settings};
 use crate::model::{ServerId, limits};
+use crate::stdio::{self, Stdio};
 use crate::store::{self, Store, StoreError};
 use crate::telemetry::{self, TelemetryError};
 use crate::transport::services::{self, Setup};
@@ -75,6 +76,7 @@ struct Server {
     imports: TaskTracker,
     serving: JoinHandle<Drained>,
     engine: Engine,
+    stdio: Stdio,
     backend: Containerd,
     store: Store,
 }
@@ -86,7 +88,14 @@ impl Server {
         let listeners = listen(config).await?;
         let backend = connect(config, store.server_id())?;
         let wrapped = Backend::Containerd(backend.clone());
-        let engine = Engine::open(settings(config), store.clone(), recovered, wrapped);
+        let stdio = Stdio::start(keeper(config));
+        let engine = Engine::open(
+            settings(config),
+            store.clone(),
+            recovered,
+            wrapped,
+            stdio.clone(),
+        );
         let services = services::build(setup(config, engine.clone())).await?;
         let gate = Gate::new();
         gate.starting("reconciling states");
@@ -106,6 +115,7 @@ impl Server {
             imports: services.tasks,
             serving,
             engine,
+            stdio,
             backend,
             store,
         })
@@ -124,6 +134,7 @@ impl Server {
         self.imports.close();
         self.imports.wait().await;
         self.engine.shutdown().await;
+        self.stdio.shutdown().await;
         self.backend.shutdown().await;
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the state was not closed well; the next start recovers it");
@@ -144,6 +155,13 @@ fn settings(config: &Config) -> Settings {
         state_dir: config.state_dir.clone(),
         stop_grace_period: config.stop_grace_period,
         max_containers: limits::MAX_CONTAINERS,
+    }
+}
+
+fn keeper(config: &Config) -> stdio::Options {
+    stdio::Options {
+        directory: config.state_dir.join("keeper"),
+        program: config.keeper.clone(),
     }
 }
 

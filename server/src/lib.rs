@@ -1,7 +1,7 @@
 //! The Wharf daemon, `wharfd`: a container engine whose API is gRPC.
 //!
 //! Layers, each knowing only those below it: `transport` (tonic, tower) -> `engine` (the domain) ->
-//! `journal`, `store`, `backend` -> `oci` -> `model`. ARCHITECTURE.md tells how they work together.
+//! `journal`, `store`, `stdio`, `backend` -> `oci` -> `model`. ARCHITECTURE.md tells how they work together.
 
 pub mod backend;
 pub mod config;
@@ -10,6 +10,7 @@ pub mod engine;
 pub mod journal;
 pub mod model;
 pub mod oci;
+pub mod stdio;
 pub mod store;
 pub mod telemetry;
 pub mod transport;

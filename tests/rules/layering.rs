@@ -6,11 +6,17 @@ use crate::source::{self, Source};
 const LAYERS: &[(&str, &[&str])] = &[
     (
         "transport",
-        &["engine", "journal", "store", "backend", "oci", "model"],
+        &[
+            "engine", "journal", "store", "stdio", "backend", "oci", "model",
+        ],
     ),
-    ("engine", &["journal", "store", "backend", "oci", "model"]),
+    (
+        "engine",
+        &["journal", "store", "stdio", "backend", "oci", "model"],
+    ),
     ("store", &["journal", "oci", "model"]),
     ("journal", &["model"]),
+    ("stdio", &["model"]),
     ("backend", &["oci", "model"]),
     ("oci", &["model"]),
     ("model", &[]),

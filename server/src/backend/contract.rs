@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -17,7 +16,8 @@ use tokio::sync::watch;
 use crate::model::container::RootMount;
 use crate::model::spec::Resources;
 use crate::model::{
-    Container, ContainerId, Exec, ExecId, Image, LaunchFailure, Run, Signal, TerminalSize,
+    Container, ContainerId, Exec, ExecId, Image, LaunchFailure, Run, Signal, StdioPaths,
+    TerminalSize,
 };
 use crate::oci::archive::ImageContent;
 
@@ -196,30 +196,6 @@ pub struct Start {
     pub terminal_size: Option<TerminalSize>,
     /// Whose network to join, for a container that shares another's: its main process.
     pub network_pid: Option<u32>,
-}
-
-/// Where a process's standard streams are: FIFOs that somebody reads already, or `/dev/null`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StdioPaths {
-    /// `None` for no input.
-    pub stdin: Option<PathBuf>,
-    /// Descriptor 1, or the terminal.
-    pub stdout: PathBuf,
-    /// Descriptor 2; `None` with a terminal.
-    pub stderr: Option<PathBuf>,
-}
-
-impl StdioPaths {
-    /// No input, and nobody wants the output.
-    #[must_use]
-    pub fn null() -> Self {
-        let null = PathBuf::from("/dev/null");
-        Self {
-            stdin: None,
-            stdout: null.clone(),
-            stderr: Some(null),
-        }
-    }
 }
 
 /// A further process to start.

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 pub use contract::{
     Applied, BackendError, ContainerBackend, Exit, Found, FoundState, FoundTask, Process,
-    SignalScope, Start, StartExec, Status, StdioPaths, Task, WaitStatus,
+    SignalScope, Start, StartExec, Status, Task, WaitStatus,
 };
 
 use crate::model::container::RootMount;

@@ -12,7 +12,9 @@ use super::idempotency::Idempotency;
 use super::image::Images;
 use super::registry::Registry;
 use crate::backend::{Applied, Backend, BackendError, ContainerBackend, Status};
-use crate::model::ContainerId;
+use crate::model::{Container, ContainerId, Exec, ExecId, Run, limits};
+use crate::stdio::segment::Limits;
+use crate::stdio::{Place, Stdio, Stream};
 use crate::store::Store;
 
 /// What can be set about the engine.
@@ -32,6 +34,7 @@ pub(crate) struct Core {
     pub(crate) settings: Settings,
     pub(crate) store: Store,
     pub(crate) backend: Backend,
+    pub(crate) stdio: Stdio,
     pub(crate) registry: Registry,
     pub(crate) images: Images,
     pub(crate) idempotency: Idempotency,
@@ -68,8 +71,64 @@ impl Core {
             .join(id.to_string())
     }
 
+    /// Where the output of a container's main process is recorded, run by run.
+    pub(crate) fn log_dir(&self, id: ContainerId) -> PathBuf {
+        self.container_dir(id).join("log")
+    }
+
+    /// Where an exec's output is recorded.
+    pub(crate) fn exec_dir(&self, container: ContainerId, exec: ExecId) -> PathBuf {
+        self.container_dir(container)
+            .join("execs")
+            .join(exec.to_string())
+    }
+
+    /// The standard streams of one run of a container's main process.
+    pub(crate) fn run_stream(&self, container: &Container, run: Run) -> Arc<Stream> {
+        let log = container.spec.log;
+        let total = log.segment_bytes.saturating_mul(log.segments.into());
+        let limits = if log.disabled {
+            exec_limits()
+        } else {
+            Limits {
+                segment_bytes: log.segment_bytes,
+                total_bytes: total,
+            }
+        };
+        let name = format!("{}.{run}", container.id);
+        self.stdio.stream(&name, || Place {
+            segments: self.log_dir(container.id),
+            run: run.0,
+            limits,
+            fifos: self.container_dir(container.id).join("stdio"),
+            stdin: container.spec.stdin_open,
+            terminal: container.spec.process.terminal.is_some(),
+        })
+    }
+
+    /// The standard streams of an exec.
+    pub(crate) fn exec_stream(&self, exec: &Exec) -> Arc<Stream> {
+        let dir = self.exec_dir(exec.container, exec.id);
+        self.stdio.stream(&exec.id.to_string(), || Place {
+            segments: dir.clone(),
+            run: 0,
+            limits: exec_limits(),
+            fifos: dir,
+            stdin: exec.spec.stdin_open,
+            terminal: exec.has_terminal(),
+        })
+    }
+
     /// Runs a task that the engine owns.
     pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
+    }
+}
+
+/// How much is kept of output that only those who are attached are to read.
+fn exec_limits() -> Limits {
+    Limits {
+        segment_bytes: limits::EXEC_SEGMENT_BYTES,
+        total_bytes: limits::EXEC_OUTPUT_BYTES,
     }
 }

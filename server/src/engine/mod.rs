@@ -38,6 +38,7 @@ use self::core::Core;
 use crate::backend::{Backend, ContainerBackend, Status};
 use crate::journal::{Cursor, Journal};
 use crate::model::{Container, ContainerId, Image, Run, State};
+use crate::stdio::Stdio;
 use crate::store::{Recovered, Store};
 use query::{ContainerFilter, Position};
 use recovery::Readiness;
@@ -53,11 +54,18 @@ pub struct Engine {
 impl Engine {
     /// Takes up what the store had and begins to bring it in line with the backend.
     #[must_use]
-    pub fn open(settings: Settings, store: Store, recovered: Recovered, backend: Backend) -> Self {
+    pub fn open(
+        settings: Settings,
+        store: Store,
+        recovered: Recovered,
+        backend: Backend,
+        stdio: Stdio,
+    ) -> Self {
         let core = Arc::new(Core {
             settings,
             store,
             backend,
+            stdio,
             registry: registry::Registry::default(),
             images: image::Images::default(),
             idempotency: idempotency::Idempotency::default(),

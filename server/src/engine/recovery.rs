@@ -36,6 +36,7 @@ pub(super) fn begin(core: &Arc<Core>, recovered: Recovered) -> watch::Receiver<R
     let Recovered {
         containers,
         deleted,
+        execs: _,
         images,
         idempotency,
     } = recovered;

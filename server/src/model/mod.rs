@@ -24,4 +24,4 @@ pub use image::{Digest, Image};
 pub use request::{Cause, Principal, RequestId};
 pub use signal::Signal;
 pub use spec::ContainerSpec;
-pub use stdio::{OnDisconnect, OutputStream, TerminalSize};
+pub use stdio::{OnDisconnect, OutputStream, StdioPaths, TerminalSize};

@@ -1,6 +1,7 @@
 //! Standard streams: their names, sizes and what is to become of a process whose caller leaves.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -41,4 +42,28 @@ pub enum OnDisconnect {
     Stop,
     /// It gets SIGKILL.
     Kill,
+}
+
+/// Where a process's standard streams are: FIFOs that somebody reads already, or `/dev/null`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StdioPaths {
+    /// `None` for no input.
+    pub stdin: Option<PathBuf>,
+    /// Descriptor 1, or the terminal.
+    pub stdout: PathBuf,
+    /// Descriptor 2; `None` with a terminal.
+    pub stderr: Option<PathBuf>,
+}
+
+impl StdioPaths {
+    /// No input, and nobody wants the output.
+    #[must_use]
+    pub fn null() -> Self {
+        let null = PathBuf::from("/dev/null");
+        Self {
+            stdin: None,
+            stdout: null.clone(),
+            stderr: Some(null),
+        }
+    }
 }

@@ -40,7 +40,13 @@ impl FakeServer {
             stop_grace_period: limits::DEFAULT_STOP_GRACE,
             max_containers: MAX_CONTAINERS,
         };
-        let engine = Engine::open(settings, store.clone(), recovered, Backend::Fake(fake));
+        let engine = Engine::open(
+            settings,
+            store.clone(),
+            recovered,
+            Backend::Fake(fake),
+            wharf_server::stdio::Stdio::none(),
+        );
         engine.ready().await;
         let setup = Setup {
             engine: engine.clone(),

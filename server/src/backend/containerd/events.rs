@@ -339,7 +339,9 @@ mod tests {
         };
         assert!(matches!(exit("exec-1"), Noticed::Foreign));
         let exec = ExecId::generate();
-        assert!(matches!(exit(&exec.to_string()), Noticed::ExecEnded(name, _) if name.exec == exec));
+        assert!(
+            matches!(exit(&exec.to_string()), Noticed::ExecEnded(name, _) if name.exec == exec)
+        );
         assert!(matches!(exit(""), Noticed::Ended(..)));
         assert!(matches!(exit(&id), Noticed::Ended(..)));
     }

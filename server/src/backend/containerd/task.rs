@@ -17,8 +17,8 @@ use super::name::Name;
 use super::runs::RunState;
 use super::{Containerd, ContainerdExec, exec, tasks};
 use crate::backend::{BackendError, Exit, FoundTask, SignalScope, StartExec, Task};
-use crate::model::{ExecId, Signal, TerminalSize};
 use crate::model::spec::Resources;
+use crate::model::{ExecId, Signal, TerminalSize};
 use crate::oci::runtime_spec;
 
 const PAUSE: Rpc = Rpc::quick("containerd.tasks.pause");

@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::backend::{BackendError, Exit, FoundState, WaitStatus};
-use crate::model::{Signal, TerminalSize};
 use crate::model::spec::Resources;
+use crate::model::{Signal, TerminalSize};
 
 /// The processes of one run.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ struct Inner {
     /// Signals that came while it was frozen.
     pending: Vec<Signal>,
     limits: Option<Resources>,
-    size: Option<TerminalSize>,
+    sizes: Vec<TerminalSize>,
     oom_kills: u64,
 }
 
@@ -40,7 +40,7 @@ impl Process {
                 signals: Vec::new(),
                 pending: Vec::new(),
                 limits: None,
-                size: None,
+                sizes: Vec::new(),
                 oom_kills: 0,
             }),
             exit: watch::Sender::new(None),
@@ -143,12 +143,8 @@ impl Process {
     }
 
     pub(super) fn resize(&self, size: TerminalSize) -> Result<(), BackendError> {
-        self.alive()?.size = Some(size);
+        self.alive()?.sizes.push(size);
         Ok(())
-    }
-
-    pub(super) fn size(&self) -> Option<TerminalSize> {
-        self.inner.lock().size
     }
 
     pub(super) fn close_stdin(&self) -> Result<(), BackendError> {

@@ -262,7 +262,7 @@ async fn launch(
         core.backend.forget_start(&container).await?;
     }
     let network_pid = network_pid(&core, &container)?;
-    let stdio = crate::backend::StdioPaths::null();
+    let stdio = crate::model::StdioPaths::null();
     let run = container.run;
     core.backend
         .start(Start {

@@ -100,7 +100,13 @@ impl World {
             max_containers: 100,
         };
         let backend = Backend::Fake(self.fake.clone());
-        let engine = Engine::open(settings, store.clone(), recovered, backend);
+        let engine = Engine::open(
+            settings,
+            store.clone(),
+            recovered,
+            backend,
+            crate::stdio::Stdio::none(),
+        );
         let up = Up {
             engine,
             control: self.control.clone(),

@@ -14,15 +14,15 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    Box, BoxBuilder, Capabilities, Linux, LinuxSeccomp, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
-    Root, Spec, User,
+    Box, BoxBuilder, Capabilities, Linux, LinuxSeccomp, PosixRlimit, PosixRlimitBuilder,
+    PosixRlimitType, Process, Root, Spec, User,
 };
 use thiserror::Error;
 
 use super::seccomp::{self, SeccompError};
-use crate::model::{Container, Exec, TerminalSize};
 use crate::model::failure::LaunchFailure;
 use crate::model::spec::{self, ContainerSpec, Network, Rlimit, Seccomp};
+use crate::model::{Container, Exec, TerminalSize};
 
 pub use capabilities::{UnknownCapability, all as all_capabilities};
 pub use host::{CgroupVersion, Host, ReadOnlyMounts};
@@ -135,10 +135,7 @@ fn hostname(container: &Container, host: &Host) -> String {
     }
 }
 
-fn main_process(
-    container: &Container,
-    capabilities: &Capabilities,
-) -> Result<Process, SpecError> {
+fn main_process(container: &Container, capabilities: &Capabilities) -> Result<Process, SpecError> {
     let terminal = container.spec.process.terminal;
     process(container, &container.process, terminal, capabilities)
 }

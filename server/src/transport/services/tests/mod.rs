@@ -63,7 +63,13 @@ impl Api {
             stop_grace_period: Duration::from_secs(10),
             max_containers: 100,
         };
-        let engine = Engine::open(settings, store.clone(), recovered, Backend::Fake(fake));
+        let engine = Engine::open(
+            settings,
+            store.clone(),
+            recovered,
+            Backend::Fake(fake),
+            crate::stdio::Stdio::none(),
+        );
         engine.ready().await;
         let setup = Setup {
             engine: engine.clone(),

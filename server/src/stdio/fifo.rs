@@ -1,0 +1,86 @@
+//! The FIFOs between a process and the keeper. Blocking, but never for long: nothing is opened that waits
+//! for the other side.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+
+use super::StdioError;
+use super::stream::Place;
+use crate::model::StdioPaths;
+
+/// Our ends of a process's FIFOs.
+#[derive(Debug)]
+pub(super) struct Ends {
+    /// Read ends, non-blocking: standard output, standard error.
+    pub(super) outputs: Vec<OwnedFd>,
+    /// The write end of standard input, non-blocking.
+    pub(super) stdin: Option<OwnedFd>,
+}
+
+/// Makes the FIFOs of a process that is about to start, and opens our ends.
+pub(super) fn make(place: &Place) -> Result<Ends, StdioError> {
+    let paths = place.paths();
+    std::fs::create_dir_all(&place.fifos).map_err(StdioError::fifo(&place.fifos))?;
+    for path in each(&paths) {
+        make_one(path).map_err(StdioError::fifo(path))?;
+    }
+    open(place)
+}
+
+/// Opens our ends of FIFOs that are there: those of a process that runs already.
+pub(super) fn open(place: &Place) -> Result<Ends, StdioError> {
+    let paths = place.paths();
+    let outputs = [Some(&paths.stdout), paths.stderr.as_ref()];
+    let outputs = outputs.into_iter().flatten().map(|path| {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        open_one(path, flags).map_err(StdioError::fifo(path))
+    });
+    let stdin = paths.stdin.as_ref().map(|path| {
+        // A writer alone is refused until there is a reader.
+        let _reader = open_one(path, OFlags::RDWR | OFlags::NONBLOCK);
+        open_one(path, OFlags::WRONLY | OFlags::NONBLOCK).map_err(StdioError::fifo(path))
+    });
+    Ok(Ends {
+        outputs: outputs.collect::<Result<_, _>>()?,
+        stdin: stdin.transpose()?,
+    })
+}
+
+/// Removes them. What is open stays usable.
+pub(super) fn remove(place: &Place) {
+    for path in each(&place.paths()) {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "a FIFO is not removed");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn each(paths: &StdioPaths) -> impl Iterator<Item = &PathBuf> {
+    let some = [
+        paths.stdin.as_ref(),
+        Some(&paths.stdout),
+        paths.stderr.as_ref(),
+    ];
+    some.into_iter().flatten()
+}
+
+/// One that a start left which did not get anywhere makes way.
+fn make_one(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mode = Mode::RUSR | Mode::WUSR;
+    Ok(rustix::fs::mknodat(CWD, path, FileType::Fifo, mode, 0)?)
+}
+
+fn open_one(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}

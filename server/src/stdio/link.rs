@@ -1,0 +1,500 @@
+//! The way to the keeper: connects, starts it when it is missing, carries calls and their answers, and
+//! hands on what the keeper says unasked.
+//!
+//! ```text
+//! Down --connect, or start it and connect--> greeted --list what it keeps--> Up
+//!   ^                                                                          |
+//!   +------------------------- the connection breaks --------------------------+
+//! ```
+//!
+//! One task owns the socket. Calls wait for Up, but not for ever; those under way when the connection
+//! breaks are told so, and their callers decide.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Stdio as ProcessStdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use wharf_keeper::protocol::{
+    self, Answer, Call, MAX_MESSAGE_BYTES, Message, Request, StreamState, WireError,
+};
+
+use super::{Options, StdioError, Streams, blocking};
+
+/// How long a call waits for the keeper to be there.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long a keeper that was started may take to listen.
+const START: Duration = Duration::from_secs(5);
+const START_POLL: Duration = Duration::from_millis(5);
+/// Pause between attempts: doubles up to the second.
+const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// Calls waiting to be sent: beyond it callers wait in line.
+const QUEUE: usize = 256;
+
+type Answered = (Answer, Vec<OwnedFd>);
+
+/// A call on its way.
+#[derive(Debug)]
+struct Outgoing {
+    call: Call,
+    descriptors: Vec<OwnedFd>,
+    reply: oneshot::Sender<Answered>,
+}
+
+/// What callers and the link share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// What the keeper kept when it was last connected to.
+    kept: Mutex<HashMap<String, StreamState>>,
+    /// Limits to be told, the latest of each stream.
+    windows: Mutex<HashMap<String, Option<u64>>>,
+    windows_changed: Notify,
+}
+
+/// The callers' end of the link. Clones are the same.
+#[derive(Debug, Clone)]
+pub(super) struct Calls {
+    outgoing: mpsc::Sender<Outgoing>,
+    is_up: watch::Receiver<bool>,
+    shared: Arc<Shared>,
+}
+
+impl Calls {
+    /// Returns once the keeper is there.
+    ///
+    /// # Errors
+    /// [`StdioError::Unavailable`] after a while.
+    pub(super) async fn ready(&self) -> Result<(), StdioError> {
+        let mut is_up = self.is_up.clone();
+        let detail = match timeout(PATIENCE, is_up.wait_for(|up| *up)).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(_)) => "the server is stopping",
+            Err(_) => "it does not come up",
+        };
+        Err(StdioError::unavailable(&detail))
+    }
+
+    pub(super) async fn call(&self, call: Call) -> Result<Answered, StdioError> {
+        self.call_with(call, Vec::new()).await
+    }
+
+    /// One call, with descriptors.
+    ///
+    /// # Errors
+    /// [`StdioError::Unavailable`]; a refusal is an answer.
+    pub(super) async fn call_with(
+        &self,
+        call: Call,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Answered, StdioError> {
+        match timeout(ANSWER, self.send(call, descriptors)).await {
+            Ok(answered) => answered,
+            Err(_) => Err(StdioError::unavailable(&"it does not answer")),
+        }
+    }
+
+    /// One call that takes as long as it takes.
+    pub(super) async fn call_slowly(&self, call: Call) -> Result<Answered, StdioError> {
+        self.send(call, Vec::new()).await
+    }
+
+    async fn send(&self, call: Call, descriptors: Vec<OwnedFd>) -> Result<Answered, StdioError> {
+        self.ready().await?;
+        let (reply, answer) = oneshot::channel();
+        let outgoing = Outgoing {
+            call,
+            descriptors,
+            reply,
+        };
+        let gone = |_| StdioError::unavailable(&"the connection broke");
+        self.outgoing.send(outgoing).await.map_err(|_| gone(()))?;
+        answer.await.map_err(|_| gone(()))
+    }
+
+    /// Tells the limit of a stream, as soon as that is possible; only the latest counts.
+    pub(super) fn tell_window(&self, stream: &str, limit: Option<u64>) {
+        let mut windows = self.shared.windows.lock();
+        windows.insert(stream.to_owned(), limit);
+        drop(windows);
+        self.shared.windows_changed.notify_one();
+    }
+
+    /// What the keeper kept of a stream when it was last connected to.
+    pub(super) fn kept_state(&self, stream: &str) -> Option<StreamState> {
+        self.shared.kept.lock().get(stream).cloned()
+    }
+
+    /// The names of what it kept.
+    pub(super) fn kept(&self) -> Vec<String> {
+        self.shared.kept.lock().keys().cloned().collect()
+    }
+}
+
+/// The link's task.
+pub(super) struct Link {
+    options: Options,
+    streams: Streams,
+    shared: Arc<Shared>,
+    queue: mpsc::Receiver<Outgoing>,
+    is_up: watch::Sender<bool>,
+    calls: Calls,
+    /// Streams that are being opened again.
+    reopening: JoinSet<()>,
+}
+
+/// One connection's state.
+struct Connection {
+    socket: UnixStream,
+    next_id: u64,
+    waiting: HashMap<u64, oneshot::Sender<Answered>>,
+    unsent: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
+    buffer: Vec<u8>,
+}
+
+impl Link {
+    pub(super) fn new(options: Options, streams: Streams) -> (Self, Calls) {
+        let (outgoing, queue) = mpsc::channel(QUEUE);
+        let (is_up, up) = watch::channel(false);
+        let shared = Arc::<Shared>::default();
+        let calls = Calls {
+            outgoing,
+            is_up: up,
+            shared: shared.clone(),
+        };
+        let link = Self {
+            options,
+            streams,
+            shared,
+            queue,
+            is_up,
+            calls: calls.clone(),
+            reopening: JoinSet::new(),
+        };
+        (link, calls)
+    }
+
+    pub(super) async fn run(mut self) {
+        let (mut pause, longest) = RETRY;
+        loop {
+            let since = Instant::now();
+            match self.connect().await {
+                Ok(connection) => {
+                    let error = self.serve(connection).await;
+                    tracing::warn!(%error, "the keeper is lost");
+                }
+                Err(error) => tracing::warn!(%error, "the keeper cannot be reached"),
+            }
+            self.is_up.send_replace(false);
+            if since.elapsed() > longest {
+                pause = RETRY.0;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Connection, StdioError> {
+        let mut connection = Connection::new(self.socket().await?)?;
+        let greeting = Call::Hello {
+            version: protocol::VERSION,
+        };
+        match connection.ask(greeting, Vec::new()).await? {
+            Answer::Hello { program, .. } if program != env!("CARGO_PKG_VERSION") => {
+                self.upgrade(&mut connection).await?;
+                Err(StdioError::unavailable(&"it is being upgraded"))
+            }
+            Answer::Hello { .. } => {
+                self.learn(&mut connection).await?;
+                Ok(connection)
+            }
+            _ => Err(StdioError::Confused),
+        }
+    }
+
+    /// Replaces the keeper's program by ours, in place.
+    async fn upgrade(&self, connection: &mut Connection) -> Result<(), StdioError> {
+        tracing::info!("the keeper is upgraded");
+        let program = self.options.program.clone();
+        let open = move || std::fs::File::open(&program).map_err(StdioError::fifo(&program));
+        let program = blocking(open).await?;
+        match connection.ask(Call::Upgrade {}, vec![program.into()]).await {
+            Ok(Answer::Refused { reason, detail }) => Err(StdioError::Refused { reason, detail }),
+            Ok(_) => Err(StdioError::Confused),
+            // The connection ends: that is the answer.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Learns what the keeper keeps.
+    async fn learn(&self, connection: &mut Connection) -> Result<(), StdioError> {
+        let mut kept = HashMap::new();
+        let mut after = None;
+        loop {
+            let list = Call::List {
+                after: after.take(),
+            };
+            let Answer::Streams { streams, more } = connection.ask(list, Vec::new()).await? else {
+                return Err(StdioError::Confused);
+            };
+            after = streams.last().map(|state| state.stream.clone());
+            kept.extend(
+                streams
+                    .into_iter()
+                    .map(|state| (state.stream.clone(), state)),
+            );
+            if !more || after.is_none() {
+                break;
+            }
+        }
+        *self.shared.kept.lock() = kept;
+        Ok(())
+    }
+
+    async fn socket(&self) -> Result<OwnedFd, StdioError> {
+        match self.try_connect().await {
+            Ok(socket) => Ok(socket),
+            Err(error) if is_absent(&error) => self.start().await,
+            Err(error) => Err(StdioError::unavailable(&error)),
+        }
+    }
+
+    async fn try_connect(&self) -> io::Result<OwnedFd> {
+        let directory = self.options.directory.clone();
+        let connect = tokio::task::spawn_blocking(move || protocol::connect(&directory));
+        connect
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))
+    }
+
+    /// Starts a keeper, and connects once it listens. It is nobody's child for long: it outlives us.
+    async fn start(&self) -> Result<OwnedFd, StdioError> {
+        let options = self.options.clone();
+        let directory = &self.options.directory;
+        let made = tokio::fs::create_dir_all(directory).await;
+        made.map_err(StdioError::fifo(directory))?;
+        let log = blocking(move || {
+            let path = options.directory.join("keeper.log");
+            let mut how = std::fs::OpenOptions::new();
+            let opened = how.create(true).append(true).open(&path);
+            opened.map_err(StdioError::fifo(path))
+        });
+        let program = &self.options.program;
+        let keeper = tokio::process::Command::new(program)
+            .arg("--directory")
+            .arg(directory)
+            .stdin(ProcessStdio::null())
+            .stdout(ProcessStdio::null())
+            .stderr(log.await?)
+            .current_dir("/")
+            .spawn();
+        let detail = |error| format!("{} cannot be started: {error}", program.display());
+        drop(keeper.map_err(|error| StdioError::unavailable(&detail(error)))?);
+        let deadline = Instant::now() + START;
+        loop {
+            match self.try_connect().await {
+                Ok(socket) => return Ok(socket),
+                Err(error) if is_absent(&error) && Instant::now() < deadline => {
+                    sleep(START_POLL).await;
+                }
+                Err(error) => return Err(StdioError::unavailable(&error)),
+            }
+        }
+    }
+
+    /// Carries calls until the connection breaks; returns why.
+    async fn serve(&mut self, mut connection: Connection) -> StdioError {
+        self.renew_windows();
+        self.is_up.send_replace(true);
+        self.reopen_lost();
+        let shared = self.shared.clone();
+        loop {
+            let sending = !connection.unsent.is_empty();
+            let step = tokio::select! {
+                received = receive(&connection.socket, &mut connection.buffer) => match received {
+                    Ok((message, descriptors)) => {
+                        self.take(&mut connection, message, descriptors);
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                },
+                sent = flush(&connection.socket, &mut connection.unsent), if sending => sent,
+                Some(outgoing) = self.queue.recv(), if !sending => {
+                    connection.enqueue(outgoing.call, outgoing.descriptors, Some(outgoing.reply))
+                }
+                () = shared.windows_changed.notified(), if !sending => self.send_windows(&mut connection),
+                Some(_) = self.reopening.join_next() => Ok(()),
+            };
+            if let Err(error) = step {
+                return error;
+            }
+        }
+    }
+
+    fn take(&self, connection: &mut Connection, message: Message, descriptors: Vec<OwnedFd>) {
+        match message {
+            Message::Reply { id, answer } => {
+                if let Some(reply) = connection.waiting.remove(&id) {
+                    // Whoever asked may have left.
+                    drop(reply.send((answer, descriptors)));
+                }
+            }
+            Message::Grew { streams } => {
+                for growth in streams {
+                    if let Some(stream) = self.streams.get(&growth.stream) {
+                        stream.grew(&growth);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A new connection knows no limits.
+    fn renew_windows(&self) {
+        let limits = self.streams.all().into_iter();
+        let limits = limits.map(|stream| (stream.name().to_owned(), stream.window.limit()));
+        let held = limits.filter(|(_, limit)| limit.is_some());
+        self.shared.windows.lock().extend(held);
+        self.shared.windows_changed.notify_one();
+    }
+
+    fn send_windows(&self, connection: &mut Connection) -> Result<(), StdioError> {
+        let windows = std::mem::take(&mut *self.shared.windows.lock());
+        windows.into_iter().try_for_each(|(stream, limit)| {
+            connection.enqueue(Call::Window { stream, limit }, Vec::new(), None)
+        })
+    }
+
+    /// What the keeper should keep and does not, because it is another one, is opened again. What it has
+    /// may have grown meanwhile.
+    fn reopen_lost(&mut self) {
+        let kept: HashSet<String> = self.calls.kept().into_iter().collect();
+        for stream in self.streams.all() {
+            if !stream.is_to_be_kept() {
+                continue;
+            }
+            let calls = self.calls.clone();
+            let is_kept = kept.contains(stream.name());
+            self.reopening.spawn(async move {
+                let done = if is_kept {
+                    stream.adopt().await
+                } else {
+                    stream.reopen(&calls).await
+                };
+                if let Err(error) = done {
+                    tracing::error!(stream = stream.name(), %error, "its output is not recorded");
+                }
+            });
+        }
+    }
+}
+
+/// Whether nobody listens.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
+}
+
+impl Connection {
+    fn new(socket: OwnedFd) -> Result<Self, StdioError> {
+        // A socket that keeps messages apart; Tokio waits for it as for any other.
+        let socket = std::os::unix::net::UnixStream::from(socket);
+        let socket = socket
+            .set_nonblocking(true)
+            .and_then(|()| UnixStream::from_std(socket))
+            .map_err(|error| StdioError::unavailable(&error))?;
+        Ok(Self {
+            socket,
+            next_id: 0,
+            waiting: HashMap::new(),
+            unsent: VecDeque::new(),
+            buffer: vec![0; MAX_MESSAGE_BYTES],
+        })
+    }
+
+    /// One call while nothing else is carried.
+    async fn ask(&mut self, call: Call, descriptors: Vec<OwnedFd>) -> Result<Answer, StdioError> {
+        let asking = async {
+            let (reply, mut answer) = oneshot::channel();
+            self.enqueue(call, descriptors, Some(reply))?;
+            flush(&self.socket, &mut self.unsent).await?;
+            loop {
+                let (message, descriptors) = receive(&self.socket, &mut self.buffer).await?;
+                if let Message::Reply { id, answer } = message
+                    && let Some(reply) = self.waiting.remove(&id)
+                {
+                    drop(reply.send((answer, descriptors)));
+                }
+                if let Ok((answer, _)) = answer.try_recv() {
+                    return Ok(answer);
+                }
+            }
+        };
+        let answered = timeout(ANSWER, asking).await;
+        answered.unwrap_or_else(|_| Err(StdioError::unavailable(&"it does not answer")))
+    }
+
+    fn enqueue(
+        &mut self,
+        call: Call,
+        descriptors: Vec<OwnedFd>,
+        reply: Option<oneshot::Sender<Answered>>,
+    ) -> Result<(), StdioError> {
+        self.next_id += 1;
+        let id = self.next_id;
+        let request = Request { id, call };
+        let bytes = serde_json::to_vec(&request).map_err(|e| StdioError::unavailable(&e))?;
+        if let Some(reply) = reply {
+            self.waiting.insert(id, reply);
+        }
+        self.unsent.push_back((bytes, descriptors));
+        Ok(())
+    }
+}
+
+/// Sends what is to be sent. May be cancelled between two messages.
+async fn flush(
+    socket: &UnixStream,
+    unsent: &mut VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
+) -> Result<(), StdioError> {
+    while let Some((bytes, descriptors)) = unsent.front() {
+        let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        let sent = socket.async_io(Interest::WRITABLE, || {
+            protocol::send_bytes(socket, bytes, &borrowed).map_err(would_block)
+        });
+        sent.await
+            .map_err(|error| StdioError::unavailable(&error))?;
+        unsent.pop_front();
+    }
+    Ok(())
+}
+
+async fn receive(
+    socket: &UnixStream,
+    buffer: &mut [u8],
+) -> Result<(Message, Vec<OwnedFd>), StdioError> {
+    let received = socket.async_io(Interest::READABLE, || {
+        protocol::receive(socket, buffer).map_err(would_block)
+    });
+    received
+        .await
+        .map_err(|error| StdioError::unavailable(&error))
+}
+
+fn would_block(error: WireError) -> io::Error {
+    match error {
+        WireError::NotReady => io::ErrorKind::WouldBlock.into(),
+        error => io::Error::other(error),
+    }
+}

@@ -1,0 +1,273 @@
+//! One caller's way through the output of a process: what is recorded first, then what comes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, spawn_blocking};
+use wharf_keeper::segment::{self, Next, Output, SegmentError};
+
+use super::stream::{Ended, Progress, Stream};
+use super::{Hold, StdioError};
+use crate::model::OutputStream;
+use crate::model::limits::MAX_STDIO_CHUNK;
+
+/// Read at once, before the caller gets any of it.
+const BATCH_BYTES: usize = 512 << 10;
+
+/// Where to begin in a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// So many bytes before what is newest.
+    Recent(u64),
+    /// At this byte; what is not kept of it is a gap.
+    Offset(u64),
+}
+
+/// What to read, and from where; `None` leaves a stream out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Standard output.
+    pub stdout: Option<Start>,
+    /// Standard error.
+    pub stderr: Option<Start>,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// Bytes of one stream.
+    Chunk {
+        /// Which.
+        stream: OutputStream,
+        /// The offset of the first of them.
+        offset: u64,
+        /// At least one, at most [`MAX_STDIO_CHUNK`].
+        data: Bytes,
+    },
+    /// Bytes are missing here.
+    Gap {
+        /// Of which stream; `None` if that is not known.
+        stream: Option<OutputStream>,
+        /// How many; 0 if that is not known.
+        dropped: u64,
+    },
+    /// There is no more. Always last.
+    End(Ended),
+}
+
+/// A reader. Costs the process nothing, unless it holds it.
+#[derive(Debug)]
+pub struct Reader {
+    stream: Arc<Stream>,
+    wanted: Wanted,
+    progress: watch::Receiver<Progress>,
+    place: Place,
+    buffer: VecDeque<Next>,
+    taken: segment::Offsets,
+    hold: Option<Hold>,
+}
+
+/// The reader of the segments, or who has it.
+#[derive(Debug)]
+enum Place {
+    /// There is nothing to read yet.
+    Unopened,
+    Here(segment::Reader),
+    /// A thread reads. It keeps the reader if the caller stops waiting.
+    Reading(JoinHandle<(segment::Reader, Result<Vec<Next>, SegmentError>)>),
+    Gone,
+}
+
+impl Reader {
+    /// A reader of `stream`, whose recording need not be there yet. `hold` is the caller's, if the
+    /// process is to wait for it.
+    #[must_use]
+    pub fn new(stream: Arc<Stream>, wanted: Wanted, hold: Option<Hold>) -> Self {
+        let progress = stream.progress();
+        Self {
+            stream,
+            wanted,
+            progress,
+            place: Place::Unopened,
+            buffer: VecDeque::new(),
+            taken: segment::Offsets::default(),
+            hold,
+        }
+    }
+
+    /// Finds the place to begin now: output that comes after this is not left out.
+    ///
+    /// # Errors
+    /// [`StdioError::Segment`]; that there is no recording yet is no error.
+    pub async fn open(&mut self) -> Result<(), StdioError> {
+        let (directory, run) = (self.stream.segments().to_owned(), self.stream.run());
+        let start = start_of(self.wanted);
+        let open = move || Ok(segment::Reader::open(&directory, run, None, start));
+        match super::blocking(open).await? {
+            Ok(reader) => {
+                self.taken = reader.position();
+                self.place = Place::Here(reader);
+                Ok(())
+            }
+            Err(SegmentError::NoRecording { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What comes next, as soon as there is something. May be cancelled.
+    ///
+    /// # Errors
+    /// [`StdioError::Segment`].
+    pub async fn next(&mut self) -> Result<Item, StdioError> {
+        loop {
+            while let Some(next) = self.buffer.pop_front() {
+                self.take(&next);
+                if let Some(item) = self.wanted.item(next) {
+                    return Ok(item);
+                }
+            }
+            // Looked at before reading: what comes after this look is found by the next one.
+            let seen = *self.progress.borrow_and_update();
+            self.fill().await?;
+            if !self.buffer.is_empty() {
+                continue;
+            }
+            if let Some(ended) = seen.ended {
+                return Ok(Item::End(ended));
+            }
+            if self.progress.changed().await.is_err() {
+                return Ok(Item::End(Ended::Truncated));
+            }
+        }
+    }
+
+    /// Reads on, on a thread that may wait for the disk.
+    async fn fill(&mut self) -> Result<(), StdioError> {
+        if matches!(self.place, Place::Unopened) {
+            self.open().await?;
+        }
+        if let Place::Here(mut reader) = std::mem::replace(&mut self.place, Place::Gone) {
+            self.place = Place::Reading(spawn_blocking(move || {
+                let read = batch(&mut reader);
+                (reader, read)
+            }));
+        }
+        if let Place::Reading(thread) = &mut self.place {
+            let (reader, read) = thread.await.map_err(|_| StdioError::Interrupted)?;
+            self.place = Place::Here(reader);
+            self.buffer.extend(read?);
+        } else {
+            self.place = Place::Unopened;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, next: &Next) {
+        match next {
+            Next::Chunk {
+                output,
+                offset,
+                data,
+                ..
+            } => self.advance(*output, offset + data.len() as u64),
+            Next::Gap {
+                output: Some(output),
+                dropped_bytes,
+            } => {
+                let end = self.taken.of(*output).saturating_add(*dropped_bytes);
+                self.advance(*output, end);
+            }
+            Next::Gap { output: None, .. } | Next::End(_) | Next::Pending => {}
+        }
+    }
+
+    fn advance(&mut self, output: Output, end: u64) {
+        match output {
+            Output::Stdout => self.taken.stdout = end,
+            Output::Stderr => self.taken.stderr = end,
+        }
+        if let Some(hold) = &self.hold {
+            hold.taken(self.taken.total());
+        }
+    }
+}
+
+impl Wanted {
+    fn wants(&self, output: Output) -> bool {
+        match output {
+            Output::Stdout => self.stdout.is_some(),
+            Output::Stderr => self.stderr.is_some(),
+        }
+    }
+
+    fn item(&self, next: Next) -> Option<Item> {
+        match next {
+            Next::Chunk {
+                output,
+                offset,
+                data,
+                ..
+            } => self.wants(output).then(|| Item::Chunk {
+                stream: stream_of(output),
+                offset,
+                data,
+            }),
+            Next::Gap {
+                output,
+                dropped_bytes,
+            } => output
+                .is_none_or(|output| self.wants(output))
+                .then(|| Item::Gap {
+                    stream: output.map(stream_of),
+                    dropped: dropped_bytes,
+                }),
+            Next::End(end) => Some(Item::End(end.into())),
+            Next::Pending => None,
+        }
+    }
+}
+
+/// What is left out begins at the end: its gaps are nobody's.
+fn start_of(wanted: Wanted) -> segment::Start {
+    let from = |start: Option<Start>| match start {
+        Some(Start::Recent(bytes)) => segment::From::Replay(bytes),
+        Some(Start::Offset(offset)) => segment::From::Offset(offset),
+        None => segment::From::Replay(0),
+    };
+    segment::Start::Streams {
+        stdout: from(wanted.stdout),
+        stderr: from(wanted.stderr),
+    }
+}
+
+/// What there is now, up to a batch.
+fn batch(reader: &mut segment::Reader) -> Result<Vec<Next>, SegmentError> {
+    let (mut read, mut bytes) = (Vec::new(), 0);
+    while bytes < BATCH_BYTES {
+        match reader.next(MAX_STDIO_CHUNK)? {
+            Next::Pending => break,
+            end @ Next::End(_) => {
+                read.push(end);
+                break;
+            }
+            next => {
+                if let Next::Chunk { data, .. } = &next {
+                    bytes += data.len();
+                }
+                // Gaps and tiny chunks count too, so that a batch ends.
+                bytes += size_of::<Next>();
+                read.push(next);
+            }
+        }
+    }
+    Ok(read)
+}
+
+fn stream_of(output: Output) -> OutputStream {
+    match output {
+        Output::Stdout => OutputStream::Stdout,
+        Output::Stderr => OutputStream::Stderr,
+    }
+}

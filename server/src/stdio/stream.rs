@@ -1,0 +1,428 @@
+//! All that belongs to the standard streams of one process.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+use wharf_keeper::protocol::{Answer, Call, Descriptors, Growth, Open, Refusal, StreamState};
+use wharf_keeper::segment::{self, Limits, Positions};
+
+use super::fifo::{self, Ends};
+use super::input::Input;
+use super::link::Calls;
+use super::window::{Hold, Window};
+use super::{StdioError, blocking};
+use crate::model::StdioPaths;
+
+/// How much longer than asked for the end of a stream may take before it is given up.
+const FINISH_MARGIN: Duration = Duration::from_secs(5);
+
+/// Where a stream is on disk, and what it consists of.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The directory of its recording.
+    pub segments: PathBuf,
+    /// The run in there.
+    pub run: u64,
+    /// How much is kept.
+    pub limits: Limits,
+    /// The directory of its FIFOs.
+    pub fifos: PathBuf,
+    /// Whether it has input.
+    pub stdin: bool,
+    /// Whether it is a terminal's: then there is one output.
+    pub terminal: bool,
+}
+
+impl Place {
+    pub(super) fn paths(&self) -> StdioPaths {
+        let path = |name: &str| self.fifos.join(format!("{}.{name}", self.run));
+        StdioPaths {
+            stdin: self.stdin.then(|| path("stdin")),
+            stdout: path("stdout"),
+            stderr: (!self.terminal).then(|| path("stderr")),
+        }
+    }
+}
+
+/// How far a stream is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Behind the last byte of standard output.
+    pub stdout: u64,
+    /// Behind the last byte of standard error.
+    pub stderr: u64,
+    /// Grows with everything that is recorded.
+    pub entries: u64,
+    /// Set once there will be no more.
+    pub ended: Option<Ended>,
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// All output was read.
+    Whole,
+    /// Reading was stopped while somebody still held the other end, or what was written was lost.
+    Truncated,
+}
+
+impl From<segment::End> for Ended {
+    fn from(end: segment::End) -> Self {
+        if end.truncated {
+            Self::Truncated
+        } else {
+            Self::Whole
+        }
+    }
+}
+
+/// The standard streams of one process. Held by whoever runs the process and by those who read or write.
+#[derive(Debug)]
+pub struct Stream {
+    name: String,
+    place: Place,
+    calls: Option<Calls>,
+    progress: watch::Sender<Progress>,
+    input: Input,
+    pub(super) window: Window,
+    /// Whether the keeper should have it.
+    is_open: AtomicBool,
+}
+
+impl Stream {
+    pub(super) fn new(name: String, place: Place, calls: Option<Calls>) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            place,
+            calls,
+            progress: watch::Sender::default(),
+            input: Input::default(),
+            window: Window::default(),
+            is_open: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn segments(&self) -> &Path {
+        &self.place.segments
+    }
+
+    pub(super) fn run(&self) -> u64 {
+        self.place.run
+    }
+
+    /// How far it is; changes wake the receivers.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Makes the FIFOs of a process that is about to start and has the keeper read them from now on.
+    /// What is returned is for the process.
+    ///
+    /// # Errors
+    /// [`StdioError`]; nothing is left then but what the next try replaces.
+    pub async fn open(&self) -> Result<StdioPaths, StdioError> {
+        let Some(calls) = &self.calls else {
+            return Ok(StdioPaths::null());
+        };
+        let place = self.place.clone();
+        let ends = blocking(move || fifo::make(&place)).await?;
+        match self.hand_over(calls, ends, Recording::Begins).await {
+            Err(StdioError::Refused {
+                reason: Refusal::Exists,
+                ..
+            }) => {
+                // Of a start that the last server did not finish.
+                close(calls, &self.name).await;
+                let place = self.place.clone();
+                let ends = blocking(move || fifo::make(&place)).await?;
+                self.hand_over(calls, ends, Recording::Begins).await?;
+            }
+            done => done?,
+        }
+        Ok(self.place.paths())
+    }
+
+    /// Takes up the streams of a process that an earlier server started: from the keeper, or if that has
+    /// died too, from the FIFOs.
+    ///
+    /// # Errors
+    /// [`StdioError`]: the process is there, but its output is not recorded.
+    pub async fn adopt(&self) -> Result<(), StdioError> {
+        let Some(calls) = &self.calls else {
+            return Ok(());
+        };
+        calls.ready().await?;
+        match calls.kept_state(&self.name) {
+            Some(state) => self.take_over(calls, &state).await,
+            None => self.reopen(calls).await,
+        }
+    }
+
+    async fn take_over(&self, calls: &Calls, state: &StreamState) -> Result<(), StdioError> {
+        self.is_open.store(true, Ordering::Release);
+        self.reached(state.positions);
+        if state.stdin_open && !self.input.is_open() {
+            let stream = self.name.clone();
+            let (answer, mut descriptors) = calls.call(Call::TakeStdin { stream }).await?;
+            if let (Answer::Stdin {}, Some(end)) = (answer, descriptors.pop()) {
+                self.input.open(end)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// After the keeper's death: what the process wrote and nobody recorded is a gap.
+    pub(super) async fn reopen(&self, calls: &Calls) -> Result<(), StdioError> {
+        let place = self.place.clone();
+        let on_disk = blocking(move || Ok(segment::positions(&place.segments, place.run).ok()));
+        if let Some(positions) = on_disk.await? {
+            self.reached(positions);
+            if positions.ended.is_some() {
+                return Ok(());
+            }
+        }
+        let place = self.place.clone();
+        let ends = blocking(move || fifo::open(&place)).await?;
+        match self.hand_over(calls, ends, Recording::Continues).await {
+            // Somebody else was faster.
+            Err(StdioError::Refused {
+                reason: Refusal::Exists,
+                ..
+            }) => Ok(()),
+            done => done,
+        }
+    }
+
+    async fn hand_over(
+        &self,
+        calls: &Calls,
+        ends: Ends,
+        recording: Recording,
+    ) -> Result<(), StdioError> {
+        let Ends { outputs, stdin } = ends;
+        if let Some(stdin) = &stdin {
+            let ours = stdin
+                .try_clone()
+                .map_err(StdioError::fifo(&self.place.fifos))?;
+            self.input.open(ours)?;
+        }
+        let open = Open {
+            stream: self.name.clone(),
+            directory: self.place.segments.clone(),
+            run: self.place.run,
+            limits: self.place.limits,
+            descriptors: Descriptors {
+                stdout: true,
+                stderr: !self.place.terminal,
+                stdin: stdin.is_some(),
+            },
+            limit: self.window.limit(),
+            continues: recording == Recording::Continues,
+        };
+        let descriptors = outputs.into_iter().chain(stdin).collect();
+        // Set first: whoever finds the keeper without it opens it again.
+        self.is_open.store(true, Ordering::Release);
+        match calls.call_with(Call::Open(open), descriptors).await {
+            Ok((Answer::Opened { positions }, _)) => {
+                self.reached(positions);
+                Ok(())
+            }
+            Ok((Answer::Refused { reason, detail }, _)) => {
+                self.is_open
+                    .store(reason == Refusal::Exists, Ordering::Release);
+                Err(StdioError::Refused { reason, detail })
+            }
+            Ok(_) => Err(StdioError::Confused),
+            Err(error) => {
+                self.is_open.store(false, Ordering::Release);
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the keeper should have it and may have lost it.
+    pub(super) fn is_to_be_kept(&self) -> bool {
+        self.is_open.load(Ordering::Acquire) && self.progress.borrow().ended.is_none()
+    }
+
+    /// The keeper has recorded more.
+    pub(super) fn grew(&self, growth: &Growth) {
+        self.progress.send_if_modified(|progress| {
+            let before = *progress;
+            progress.stdout = progress.stdout.max(growth.stdout);
+            progress.stderr = progress.stderr.max(growth.stderr);
+            progress.entries = growth.entries.max(progress.entries + 1);
+            if let Some(end) = growth.ended {
+                progress.ended = Some(end.into());
+            }
+            *progress != before
+        });
+    }
+
+    fn reached(&self, positions: Positions) {
+        self.progress.send_modify(|progress| {
+            progress.stdout = progress.stdout.max(positions.stdout);
+            progress.stderr = progress.stderr.max(positions.stderr);
+            progress.entries += 1;
+            progress.ended = positions.ended.map(Ended::from).or(progress.ended);
+        });
+    }
+
+    /// The process has ended: has all its output recorded and lets go of it. Whoever else holds its
+    /// streams is waited for only `within` that time.
+    pub async fn finish(&self, within: Duration) {
+        self.input.close();
+        if let Some(calls) = &self.calls {
+            let deadline = Instant::now() + within + FINISH_MARGIN;
+            match timeout_at(deadline, self.finish_in_keeper(calls, within)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(stream = self.name, %error, "the end of its output may be lost");
+                }
+                Err(_) => {
+                    tracing::warn!(
+                        stream = self.name,
+                        "the end of its output is not waited for"
+                    );
+                }
+            }
+            close(calls, &self.name).await;
+            let place = self.place.clone();
+            drop(blocking(move || Ok(fifo::remove(&place))).await);
+        }
+        self.is_open.store(false, Ordering::Release);
+        let lost = || {
+            if self.calls.is_some() {
+                Ended::Truncated
+            } else {
+                Ended::Whole
+            }
+        };
+        self.progress.send_modify(|progress| {
+            progress.ended.get_or_insert_with(lost);
+        });
+    }
+
+    async fn finish_in_keeper(&self, calls: &Calls, within: Duration) -> Result<(), StdioError> {
+        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        loop {
+            let stream = self.name.clone();
+            match calls.call_slowly(Call::Finish { stream, within_ms }).await {
+                Ok((
+                    Answer::Finished {
+                        positions,
+                        truncated,
+                        ..
+                    },
+                    _,
+                )) => {
+                    let ended = Some(segment::End { truncated });
+                    self.reached(Positions { ended, ..positions });
+                    return Ok(());
+                }
+                // The keeper has died: another one takes it up, with what is left in the FIFO.
+                Ok((
+                    Answer::Refused {
+                        reason: Refusal::Unknown,
+                        ..
+                    },
+                    _,
+                )) if self.progress.borrow().ended.is_none() => self.reopen(calls).await?,
+                Ok((
+                    Answer::Refused {
+                        reason: Refusal::Unknown,
+                        ..
+                    },
+                    _,
+                )) => return Ok(()),
+                Ok((Answer::Refused { reason, detail }, _)) => {
+                    return Err(StdioError::Refused { reason, detail });
+                }
+                Ok(_) => return Err(StdioError::Confused),
+                Err(StdioError::Unavailable { .. }) => calls.ready().await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Lets go of a stream whose process did not start. What was recorded of it, nothing, goes too.
+    pub async fn abandon(&self) {
+        self.input.close();
+        self.is_open.store(false, Ordering::Release);
+        if let Some(calls) = &self.calls {
+            close(calls, &self.name).await;
+            let place = self.place.clone();
+            drop(blocking(move || Ok(fifo::remove(&place))).await);
+        }
+    }
+
+    /// Writes to standard input; returns when all of it is written.
+    ///
+    /// # Errors
+    /// [`StdioError::InputClosed`], [`StdioError::Input`].
+    pub async fn write(&self, data: &[u8]) -> Result<(), StdioError> {
+        self.input.write(data).await
+    }
+
+    /// Whether standard input takes more.
+    #[must_use]
+    pub fn is_input_open(&self) -> bool {
+        self.input.is_open()
+    }
+
+    /// Whether the last input left a line unfinished.
+    #[must_use]
+    pub fn is_mid_line(&self) -> bool {
+        self.input.is_mid_line()
+    }
+
+    /// Closes our ends of standard input, for everybody; false if it was closed.
+    pub async fn close_input(&self) -> bool {
+        let was_open = self.input.close();
+        if let Some(calls) = &self.calls
+            && was_open
+        {
+            let stream = self.name.clone();
+            if let Err(error) = calls.call(Call::CloseStdin { stream }).await {
+                tracing::warn!(stream = self.name, %error, "the keeper still holds its input");
+            }
+        }
+        was_open
+    }
+
+    /// Makes the process wait for a caller that has taken `taken` bytes, of both streams together.
+    #[must_use]
+    pub fn hold(self: &Arc<Self>, taken: u64) -> Hold {
+        Hold::new(Arc::clone(self), taken)
+    }
+
+    pub(super) fn tell_window(&self, news: Option<Option<u64>>) {
+        if let (Some(calls), Some(limit)) = (&self.calls, news) {
+            calls.tell_window(&self.name, limit);
+        }
+    }
+}
+
+/// Whether a recording begins, or goes on after a keeper's death.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Recording {
+    Begins,
+    Continues,
+}
+
+/// Lets the keeper forget a stream.
+pub(super) async fn close(calls: &Calls, name: &str) {
+    let stream = name.to_owned();
+    if let Err(error) = calls.call(Call::Close { stream }).await {
+        tracing::warn!(stream = name, %error, "the keeper still keeps a stream that is over");
+    }
+}
