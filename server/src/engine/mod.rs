@@ -11,6 +11,7 @@ pub mod error;
 pub mod exec;
 mod idempotency;
 mod image;
+mod leave;
 mod names;
 pub mod query;
 mod recovery;
@@ -67,10 +68,12 @@ impl Engine {
             backend,
             stdio,
             registry: registry::Registry::default(),
+            execs: exec::registry::ExecRegistry::default(),
             images: image::Images::default(),
             idempotency: idempotency::Idempotency::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
+            draining: CancellationToken::new(),
         });
         image::clear_scratch(&core);
         let readiness = recovery::begin(&core, recovered);
@@ -91,6 +94,7 @@ impl Engine {
 
     /// Announces the end.
     pub async fn drain(&self) {
+        self.core.draining.cancel();
         recovery::announce(&self.core, crate::model::EventKind::SystemDraining).await;
     }
 

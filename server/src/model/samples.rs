@@ -67,6 +67,8 @@ pub(crate) fn container(spec: ContainerSpec) -> Container {
         stop: None,
         intent: None,
         signaled: None,
+        terminal_size: None,
+        leash: None,
         create_time: SystemTime::UNIX_EPOCH,
         start_time: None,
         update_time: SystemTime::UNIX_EPOCH,

@@ -404,6 +404,8 @@ fn record(chain_id: &Digest, args: &[&str]) -> Container {
             operation: Operation::Create,
         }),
         signaled: None,
+        terminal_size: None,
+        leash: None,
         create_time: now,
         start_time: None,
         update_time: now,
@@ -424,6 +426,8 @@ fn cause() -> Cause {
 
 fn spec() -> ContainerSpec {
     ContainerSpec {
+        stdin_open: false,
+        log: wharf_server::model::spec::Log::default(),
         image: image::REFERENCE.to_owned(),
         process: ProcessSpec::default(),
         stop_signal: None,

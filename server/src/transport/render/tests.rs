@@ -253,6 +253,8 @@ fn exited_container() -> Container {
         stop: None,
         intent: None,
         signaled: None,
+        terminal_size: None,
+        leash: None,
         create_time: SystemTime::UNIX_EPOCH,
         start_time: None,
         update_time: SystemTime::UNIX_EPOCH,
