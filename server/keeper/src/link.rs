@@ -157,6 +157,12 @@ impl Progress {
         self.entries.swap(entries, Ordering::AcqRel) != entries
     }
 
+    /// As the process before this one had it, until the drain thread says more.
+    pub(crate) fn restore(&self, positions: Positions, outputs_open: u32) {
+        self.store(positions, 0);
+        self.set_outputs_open(outputs_open);
+    }
+
     pub(crate) fn set_outputs_open(&self, count: u32) {
         self.outputs_open.store(count, Ordering::Release);
     }

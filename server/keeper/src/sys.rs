@@ -1,13 +1,15 @@
-//! The two system interfaces that have no safe form: the only `unsafe` there is.
+//! The system interfaces that have no safe form: the only `unsafe` there is.
 
 #![allow(
     unsafe_code,
-    reason = "descriptors inherited over exec, and signals as a descriptor"
+    reason = "descriptors inherited over exec, exec of a descriptor, signals as a descriptor"
 )]
 
+use std::ffi::{CString, NulError, OsString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
 use std::ptr;
 
 use rustix::io::FdFlags;
@@ -26,6 +28,33 @@ pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: it is open, and was left for this process by the state it was started with, which names
     // each descriptor once; nothing else here knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Becomes the program in `binary`; returns only if that fails. (The standard library's `exec` would have
+/// a shell read a file that is no program.)
+pub(crate) fn execute(
+    binary: &OwnedFd,
+    args: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = OsString>,
+) -> io::Error {
+    let strings = |strings: Vec<OsString>| -> Result<Vec<CString>, NulError> {
+        let strings = strings.into_iter();
+        strings.map(|text| CString::new(text.into_vec())).collect()
+    };
+    let args = strings(args.into_iter().collect());
+    let environment = strings(environment.into_iter().collect());
+    let (Ok(args), Ok(environment)) = (args, environment) else {
+        return io::ErrorKind::InvalidInput.into();
+    };
+    let (args, environment) = (pointers(&args), pointers(&environment));
+    // SAFETY: both lists end with a null pointer; the strings they point to live until after the call.
+    unsafe { libc::fexecve(binary.as_raw_fd(), args.as_ptr(), environment.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    let pointers = strings.iter().map(|text| text.as_ptr());
+    pointers.chain([ptr::null()]).collect()
 }
 
 /// Blocks SIGHUP, SIGINT and SIGTERM and returns a descriptor they can be read from. For a process with

@@ -8,20 +8,20 @@
 //! A sealed memfd can be neither changed nor reached by a path, so what runs cannot be overwritten by a
 //! container that gets hold of a descriptor of it.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
-use wharf_keeper::segment::Limits;
+use wharf_keeper::segment::{Limits, Positions};
 
 use crate::link::{Debts, Finished};
+use crate::sys;
 
 const PROGRAM: &str = "wharf-keeper";
 
@@ -42,6 +42,7 @@ pub(crate) struct Saved {
     pub(crate) limits: Limits,
     pub(crate) outputs: [Option<RawFd>; 2],
     pub(crate) stdin: Option<RawFd>,
+    pub(crate) positions: Positions,
     pub(crate) debts: Debts,
     pub(crate) finishing_ms: Option<u64>,
     pub(crate) finished: Option<Finished>,
@@ -87,7 +88,7 @@ pub(crate) fn become_next(
     binary: &OwnedFd,
     state: &State,
     descriptors: &[&OwnedFd],
-    args: impl FnOnce(RawFd) -> [std::ffi::OsString; 6],
+    args: impl FnOnce(RawFd) -> [OsString; 6],
 ) -> io::Error {
     let state = match save(state) {
         Ok(state) => state,
@@ -121,9 +122,15 @@ fn save(state: &State) -> io::Result<OwnedFd> {
     seal(file)
 }
 
-fn execute(binary: &OwnedFd, args: impl IntoIterator<Item = std::ffi::OsString>) -> io::Error {
-    let path = format!("/proc/self/fd/{}", binary.as_raw_fd());
-    Command::new(path).arg0(PROGRAM).args(args).exec()
+fn execute(binary: &OwnedFd, args: impl IntoIterator<Item = OsString>) -> io::Error {
+    let variable = |(name, value): (OsString, OsString)| {
+        let mut variable = name;
+        variable.push("=");
+        variable.push(value);
+        variable
+    };
+    let args = [OsString::from(PROGRAM)].into_iter().chain(args);
+    sys::execute(binary, args, std::env::vars_os().map(variable))
 }
 
 /// Kernels before 6.3 do not know the flags that say whether a memfd can be executed: there, all can.

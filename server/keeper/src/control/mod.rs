@@ -115,8 +115,10 @@ impl Control {
 
     /// Takes over a stream of the process before this one.
     pub(crate) fn take_over(&mut self, saved: Saved) -> io::Result<()> {
+        let outputs_open = saved.outputs.iter().flatten().map(|_| 1).sum();
         let [stdout, stderr] = saved.outputs.map(|fd| fd.map(sys::adopt).transpose());
         let progress = self.new_progress(None);
+        progress.restore(saved.positions, outputs_open);
         let setup = Setup {
             key: progress.key,
             progress: Arc::clone(&progress),
@@ -142,7 +144,8 @@ impl Control {
             limits: saved.limits,
             progress,
             stdin: saved.stdin.map(sys::adopt).transpose()?,
-            phase: Phase::Opening(None),
+            // The drain thread takes it over whatever happens, before anything else it is told.
+            phase: Phase::Open,
             finish,
             window: None,
         });
@@ -307,14 +310,14 @@ impl Control {
         let Some(entry) = self.table.get_mut(key) else {
             return;
         };
-        if let Phase::Opening(Some(waiter)) = std::mem::replace(&mut entry.phase, Phase::Open) {
+        if let Phase::Opening(waiter) = std::mem::replace(&mut entry.phase, Phase::Open) {
             self.tell(waiter, answer);
         }
     }
 
     fn not_opened(&mut self, key: Key, reason: Refusal, detail: String) {
         let entry = self.table.remove(key);
-        if let Some(Phase::Opening(Some(waiter))) = entry.map(|entry| entry.phase) {
+        if let Some(Phase::Opening(waiter)) = entry.map(|entry| entry.phase) {
             self.tell(waiter, Answer::Refused { reason, detail });
         }
     }
@@ -415,6 +418,7 @@ impl Control {
                 limits: entry.limits,
                 outputs: outputs.map(|fd| fd.map(AsRawFd::as_raw_fd)),
                 stdin: entry.stdin.as_ref().map(AsRawFd::as_raw_fd),
+                positions: stream.recorder.positions(),
                 debts: stream.recorder.debts(),
                 finishing_ms: stream.finishing.map(upgrade::left_ms),
                 finished: stream.finished,

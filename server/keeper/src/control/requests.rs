@@ -166,7 +166,7 @@ impl Control {
             limits: open.limits,
             progress,
             stdin,
-            phase: Phase::Opening(Some(waiter)),
+            phase: Phase::Opening(waiter),
             finish: Finish::NotAsked,
             window: open.limit.map(|_| waiter.connection),
         });

@@ -24,8 +24,8 @@ pub(crate) struct Waiter {
 /// Where a stream is in its life.
 #[derive(Debug)]
 pub(crate) enum Phase {
-    /// The drain thread has not said yet whether it can be opened. Nobody waits for one taken over.
-    Opening(Option<Waiter>),
+    /// The drain thread has not said yet whether it can be opened.
+    Opening(Waiter),
     Open,
     /// The drain thread has not let go of it yet.
     Closing(Vec<Waiter>),

@@ -14,7 +14,7 @@ use wharf_keeper::protocol::Refusal;
 
 pub(crate) use self::stream::Stream;
 use self::stream::parse_token;
-use crate::link::{Command, DrainEnd, Event, Finished, Key, Setup};
+use crate::link::{Command, DrainEnd, Event, Key, Setup};
 use crate::log;
 use crate::poller::Poller;
 use crate::upgrade;
@@ -149,29 +149,22 @@ impl Drain {
         let key = stream.key();
         let before = stream.recorder.positions();
         stream.recorder.settle();
-        self.link.tell(Event::Opened(key, before));
         if let Some(deadline) = stream.finishing {
             self.deadlines.insert((deadline, key));
             stream.read_all(&self.poller, &mut self.buffer);
         }
-        let ended = before.ended.filter(|_| stream.finished.is_none());
-        if let Some(end) = ended {
-            self.found_ended(&mut stream, end.truncated);
+        let found = before.ended.filter(|_| stream.finished.is_none());
+        if let Some(end) = found {
+            stream.found_ended(&self.poller, end);
         }
+        let finished = stream.finished.filter(|_| found.is_some());
         self.streams.insert(key, stream);
+        self.publish(key);
+        self.link.tell(Event::Opened(key, before));
+        if let Some(finished) = finished {
+            self.link.tell(Event::Finished(key, finished));
+        }
         self.after_reading(key);
-    }
-
-    /// An earlier keeper has completed the recording: there is nothing more to read.
-    fn found_ended(&self, stream: &mut Stream, truncated: bool) {
-        stream.release(&self.poller);
-        let finished = Finished {
-            positions: stream.recorder.positions(),
-            truncated,
-            recorded: true,
-        };
-        stream.finished = Some(finished);
-        self.link.tell(Event::Finished(stream.key(), finished));
     }
 
     fn on_window(&mut self, key: Key) {

@@ -112,6 +112,11 @@ impl Recorder {
     fn try_settle(&mut self) -> Result<(), SegmentError> {
         let debts = self.debts;
         let writer = self.open()?;
+        if writer.positions().ended.is_some() {
+            // An earlier keeper has completed it: nothing can be owed.
+            self.debts = Debts::default();
+            return Ok(());
+        }
         if debts.gap {
             writer.gap(now(), None, 0)?;
             self.debts.gap = false;

@@ -132,9 +132,7 @@ impl Stream {
     /// Completes the recording and lets go of the outputs.
     pub(crate) fn complete(&mut self, poller: &Poller) -> Finished {
         let truncated = self.outputs_open() > 0;
-        for output in Output::ALL {
-            self.close(output, poller);
-        }
+        self.release(poller);
         self.recorder.end(End { truncated });
         let finished = Finished {
             positions: self.recorder.positions(),
@@ -144,6 +142,16 @@ impl Stream {
         self.finishing = None;
         self.finished = Some(finished);
         finished
+    }
+
+    /// An earlier keeper has completed the recording: there is nothing more to read.
+    pub(crate) fn found_ended(&mut self, poller: &Poller, end: End) {
+        self.release(poller);
+        self.finished = Some(Finished {
+            positions: self.recorder.positions(),
+            truncated: end.truncated,
+            recorded: true,
+        });
     }
 
     /// Lets go of the outputs.
