@@ -130,6 +130,9 @@ pub struct ExitStatus {
     pub cause: Option<Cause>,
     /// Which run.
     pub run: Run,
+    /// Whether output after the end was not waited for: somebody else held its pipes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub output_truncated: bool,
 }
 
 /// Something under way for a container. It is stored before its first side effect, so that a restarted

@@ -62,6 +62,7 @@ impl Actor {
             exit_time: exit.time,
             cause: cause_of_exit(container, signal),
             run: container.run,
+            output_truncated: false,
         })
     }
 

@@ -217,6 +217,7 @@ fn exit() -> ExitStatus {
             principal: Principal::user(1000),
         }),
         run: Run(2),
+        output_truncated: true,
     }
 }
 
