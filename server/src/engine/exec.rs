@@ -22,6 +22,17 @@ pub struct ExecPosition {
     pub id: ExecId,
 }
 
+impl ExecPosition {
+    /// An exec's place in the order.
+    #[must_use]
+    pub fn of(exec: &Exec) -> Self {
+        Self {
+            create_time: exec.create_time,
+            id: exec.id,
+        }
+    }
+}
+
 /// A wait for an exec's end.
 #[derive(Debug)]
 pub struct ExecWait {

@@ -56,7 +56,7 @@ fn a_resync_shows_what_it_asks_for_else_what_the_start_did() {
         ..Default::default()
     };
     let resync_names = |watch: Watch| match watch.options.gap_policy {
-        GapPolicy::Resync(filter) => filter.names.into_iter().collect::<Vec<_>>(),
+        GapPolicy::Resync(filter) => filter.containers.names.into_iter().collect::<Vec<_>>(),
         GapPolicy::Fail | GapPolicy::Continue => Vec::new(),
     };
     let watch = parsed(request.clone());
