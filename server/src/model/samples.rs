@@ -7,8 +7,8 @@ use super::container::ImageUse;
 use super::limits::DEFAULT_SHM_BYTES;
 use super::spec::{Network, Process, ProcessSpec, Resources, Seccomp, Security, TextMap};
 use super::{
-    Cause, Container, ContainerId, ContainerSpec, Digest, Exec, ExecId, ExecSpec, ExecState, Principal,
-    RequestId, Run, Sequence, State,
+    Cause, Container, ContainerId, ContainerSpec, Digest, Exec, ExecId, ExecSpec, ExecState,
+    Principal, RequestId, Run, Sequence, State,
 };
 
 /// What a request that asks for nothing special becomes.

@@ -227,18 +227,12 @@ async fn execs_follow_the_containers_that_were_sent_and_no_others() {
         },
         execs: Execs::Include,
     };
-    let mut watch = open(&test, watch(WatchStart::State(state)))
-        .await
-        .unwrap();
+    let mut watch = open(&test, watch(WatchStart::State(state))).await.unwrap();
     assert_told(&mut watch, &[("started", None)]).await;
     let mut containers = [told(&mut watch).await.0, told(&mut watch).await.0];
     containers.sort();
     assert_eq!(containers, ["c0", "c2"]);
-    let expected = [
-        ("exec 0", None),
-        ("exec 1", None),
-        ("synced 2 2", Some(0)),
-    ];
+    let expected = [("exec 0", None), ("exec 1", None), ("synced 2 2", Some(0))];
     assert_told(&mut watch, &expected).await;
 }
 
