@@ -12,7 +12,8 @@
 //! A cancelled call, a lost connection and a half-close all end the inbound stream in the same way, and
 //! only the last of them is a message to the process. But a call that is gone is never polled again:
 //! hyper looks for a reset of the stream before it polls the answer. So the end of input is acted upon
-//! only in the poll after the one that saw it. In between, the answer is pending.
+//! only in the poll after the one that saw it. In between, the answer is pending. Clients that half-close
+//! on their way to a cancel get a moment for it: [`HALF_CLOSE_GRACE`].
 
 #[cfg(test)]
 mod tests;
@@ -20,9 +21,11 @@ mod tests;
 use std::future::ready;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, stream};
+use tokio::time::sleep;
 use tonic::Status;
 use wharf_api::v1;
 
@@ -30,6 +33,11 @@ use super::Answers;
 use crate::engine;
 use crate::engine::session::{Attached, Input, Output, Session, SessionInput, SessionOutput};
 use crate::transport::{CallError, Violations, parse, render};
+
+/// How long after a half-close the process sees the end of its input. hyper's client, when its user drops
+/// a call, ends the request's body first and cancels the stream just after it: by then the two frames
+/// are here. `close_stdin` has no such delay.
+const HALF_CLOSE_GRACE: Duration = Duration::from_millis(10);
 
 /// A message of a caller that joins a process's streams.
 pub(super) trait Inbound: Send + 'static {
@@ -140,9 +148,18 @@ pub(super) fn join<M: Inbound, R: Outbound>(
     session: Session,
     messages: impl Stream<Item = Result<M, Status>> + Send + Unpin + 'static,
 ) -> Answers<R> {
-    let taken = taken(messages, session.input).boxed();
-    let output = output(session.output, session.attached).boxed();
-    answers(&session.attached, Joined::of(taken, output))
+    let output = output(session.output, session.attached);
+    joined(&session.attached, messages, session.input, output)
+}
+
+fn joined<M: Inbound, R: Outbound>(
+    attached: &Attached,
+    messages: impl Stream<Item = Result<M, Status>> + Send + Unpin + 'static,
+    input: impl TakesInput,
+    output: impl Stream<Item = Result<Output, CallError>> + Send + 'static,
+) -> Answers<R> {
+    let taken = taken(messages, input).boxed();
+    answers(attached, Joined::of(taken, output.boxed()))
 }
 
 /// The answers of a call that only reads.
@@ -220,6 +237,7 @@ where
             None => Ok(Some((Taken::End, (Inbox::Over(None), input)))),
         },
         Inbox::Over(None) => {
+            sleep(HALF_CLOSE_GRACE).await;
             input.end().await?;
             Ok(None)
         }
