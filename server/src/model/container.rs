@@ -132,8 +132,8 @@ pub struct ExitStatus {
     pub cause: Option<Cause>,
     /// Which run.
     pub run: Run,
-    /// Whether somebody still held the output when it was not read any longer.
-    #[serde(default)]
+    /// Whether output after the end was not waited for: somebody else held its pipes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub output_truncated: bool,
 }
 
