@@ -126,18 +126,16 @@ impl Engine {
     /// What an exec is to be: its user is looked up in the container's own files as they are now.
     async fn exec_process(&self, key: &str, create: &CreateExec) -> Result<Process, Error> {
         let container = self.get(key)?;
+        let asked = &create.spec.process;
+        let names_accounts = asked.user.is_some() || !asked.supplemental_groups.is_empty();
         let files = match container.pid {
-            Some(pid) => tokio::task::spawn_blocking(move || proc::account_files(pid))
+            Some(pid) if names_accounts => tokio::task::spawn_blocking(move || proc::account_files(pid))
                 .await
                 .unwrap_or_default(),
-            None => None,
+            Some(_) | None => None,
         };
         let files = files.unwrap_or_else(|| self.image_accounts(&container));
-        Ok(process::exec(
-            &create.spec.process,
-            &container.process,
-            &files,
-        )?)
+        Ok(process::exec(asked, &container.process, &files)?)
     }
 
     fn image_accounts(&self, container: &Container) -> AccountFiles {

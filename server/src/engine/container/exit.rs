@@ -15,7 +15,7 @@ use crate::model::{
 impl Actor {
     pub(super) async fn run_ended(&mut self, exit: Exit) {
         let draft = self.record.draft_beside();
-        let ends = self.end_execs(draft).await;
+        let ends = self.end_execs(draft, exit.status).await;
         let status = self.exit_status(&exit);
         let mut draft = self.record.draft().after(ends);
         let execs = draft.execs();

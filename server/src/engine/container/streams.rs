@@ -104,6 +104,9 @@ impl Actor {
 
     pub(super) async fn leash(&mut self, leash: Option<Leash>, reply: Reply<()>) {
         self.is_cut = false;
+        if self.record.container().leash == leash {
+            return drop(reply.send(Ok(())));
+        }
         let mut draft = self.record.draft();
         draft.next.leash = leash;
         let done = self.record.commit(draft).await;

@@ -187,11 +187,16 @@ impl Actor {
         of_signal.map(|sent| sent.cause.clone()).or_else(of_stop)
     }
 
-    /// The container's run is ending: ends what is left of its execs, in its own transaction.
-    pub(in super::super) async fn end_execs(&mut self, draft: Draft) -> Draft {
+    /// The container's run is ending: ends what is left of its execs, in its own transaction. The kernel
+    /// has killed them; if nobody saw how the container ended, nobody saw that either.
+    pub(in super::super) async fn end_execs(&mut self, draft: Draft, of_main: WaitStatus) -> Draft {
         self.await_exec_ends().await;
+        let status = match of_main {
+            WaitStatus::Lost => WaitStatus::Lost,
+            WaitStatus::Exited(_) | WaitStatus::Signaled(_) => WaitStatus::Signaled(Signal::KILL),
+        };
         let exit = Exit {
-            status: WaitStatus::Signaled(Signal::KILL),
+            status,
             time: SystemTime::now(),
             oom_killed: false,
         };

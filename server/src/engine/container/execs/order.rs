@@ -233,6 +233,9 @@ impl Actor {
         let change = match self.exec(id) {
             Ok(live) => {
                 live.is_cut = false;
+                if live.exec.leash == leash {
+                    return drop(reply.send(Ok(())));
+                }
                 live.change(|exec| exec.leash = leash)
             }
             Err(error) => return drop(reply.send(Err(error))),

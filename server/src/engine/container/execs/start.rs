@@ -11,7 +11,7 @@ use crate::engine::container::actor::Actor;
 use crate::engine::container::policy::Refusal;
 use crate::engine::container::start::{failure_of, open_streams};
 use crate::engine::{Error, StartedExec};
-use crate::model::{Cause, EventKind, Exec, ExecId, ExecState, Failure};
+use crate::model::{Cause, EventKind, Exec, ExecId, ExecState, Failure, LaunchFailure};
 use crate::stdio::Stream;
 
 impl Actor {
@@ -74,11 +74,22 @@ impl Actor {
                 let failure = failure_of(&error);
                 let error = match error {
                     BackendError::NotFound { .. } => self.refusal(Refusal::NotRunning),
+                    // Runtimes have many words for a container that has just ended.
+                    BackendError::Launch(LaunchFailure::Refused { .. }) if !self.main_is_alive() => {
+                        self.refusal(Refusal::NotRunning)
+                    }
                     other => other.into(),
                 };
                 self.exec_failed(id, failure, Some(error)).await;
             }
         }
+    }
+
+    /// Whether the main process is there, as the kernel sees it.
+    fn main_is_alive(&self) -> bool {
+        let pid = self.record.container().pid;
+        let state = pid.and_then(crate::backend::proc::state);
+        state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
     }
 
     /// The process runs, and may have ended since.
