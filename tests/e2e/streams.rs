@@ -11,6 +11,8 @@ use crate::harness::streams::{CHUNK, Joined, exec, exec_with_stdin, joining};
 use crate::harness::{Client, World, keeper, scenario, spec, until};
 use crate::harness::wait::so;
 
+type Hash = sha2::digest::Output<Sha256>;
+
 /// How much goes through in CI; `make chaos` sends the whole GiB.
 fn volume() -> usize {
     if std::env::var_os("WHARF_CHAOS_ROUNDS").is_some() {
@@ -73,7 +75,7 @@ fn pids(world: &World) -> [u32; 2] {
 }
 
 /// Everything to the end: its hash, its length, and the most memory seen meanwhile.
-async fn drain(joined: &mut Joined, pids: [u32; 2]) -> (impl PartialEq<Hash> + std::fmt::Debug + use<>, u64, [u64; 2]) {
+async fn drain(joined: &mut Joined, pids: [u32; 2]) -> (Hash, u64, [u64; 2]) {
     let (mut hash, mut bytes, mut peak, mut chunks) = (Sha256::new(), 0, [0; 2], 0);
     while let Some(next) = joined.next().await.unwrap() {
         match next {
@@ -95,8 +97,6 @@ async fn drain(joined: &mut Joined, pids: [u32; 2]) -> (impl PartialEq<Hash> + s
     }
     (hash.finalize(), bytes, peak)
 }
-
-type Hash = sha2::digest::Output<Sha256>;
 
 /// Writes 64 MiB and says so; each megabyte is numbered.
 const WRITER: &str = "i=0; while [ $i -lt 64 ]; do head -c 1048576 /dev/zero | tr '\\0' \"$((i%10))\"; i=$((i+1)); done; echo done >&2; touch /done";

@@ -14,7 +14,7 @@ use super::container::command::{Early, Order, ResizeOrder};
 use super::container::execs::{ExecOrder, NewExec};
 use super::session::{self, Phase, Session, Subject};
 use super::{
-    Answer, Attach, Call, CreateContainer, CreateExec, Engine, Error, Follow, StartedExec, Target,
+    Answer, Attach, Call, CreateContainer, CreateExec, Engine, Error, Follow, StartAt, StartedExec, Target,
 };
 use crate::backend::proc;
 use crate::model::exec::Leash;
@@ -376,7 +376,8 @@ impl Engine {
         let leash = session::leash(cause.clone(), attach.on_disconnect);
         let created = self.new_exec(call, container, create, leash).await?;
         // Joined before it starts, so that nothing it writes is missed or unheld.
-        self.attach_exec(cause, created.value.id, attach).await
+        self.attach_exec(cause, created.value.id, attach.from_the_beginning())
+            .await
     }
 
     /// Joins an exec's streams, and starts it if it has not started.
@@ -441,6 +442,7 @@ impl Engine {
                 exec: None,
             });
         }
+        let attach = attach.from_the_beginning();
         let create = CreateContainer {
             start: false,
             ..create
@@ -561,6 +563,18 @@ impl Engine {
             container: entry.snapshot,
             run,
         })
+    }
+}
+
+impl Attach {
+    /// For a process that is made for its caller: also a repeat of the call gets all of its output.
+    fn from_the_beginning(self) -> Self {
+        let all = |at: Option<StartAt>| at.map(|_| StartAt::Offset(0));
+        let output = Follow {
+            stdout: all(self.output.stdout),
+            stderr: all(self.output.stderr),
+        };
+        Self { output, ..self }
     }
 }
 
