@@ -15,7 +15,7 @@ use wharf_api::v1::{
 use wharf_api::{ErrorReason, Method, metadata};
 
 use crate::address::{Address, AddressError};
-use crate::connection::Connection;
+use crate::connection::{Connection, Cut};
 use crate::error::Error;
 use crate::logs::{LogFollow, Logs};
 use crate::options::{CallOptions, RequestId};
@@ -194,6 +194,11 @@ impl Client {
     /// What the parts of a long call have in common.
     pub(crate) fn context(&self, method: &'static str) -> CallContext {
         CallContext::new(self, method, "")
+    }
+
+    /// See [`Connection::private`].
+    pub(crate) fn private(&self) -> (Channel, Cut) {
+        self.connection.private()
     }
 
     /// Sends until it works, or must not be repeated any more.

@@ -36,6 +36,7 @@ mod process;
 mod resume;
 mod retry;
 mod rpc;
+mod severable;
 mod wait;
 mod watch;
 

@@ -9,9 +9,8 @@ use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
-use futures_util::{FutureExt as _, TryStreamExt as _};
-use tonic::Status;
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use tokio::time::timeout;
 use wharf_api::ErrorReason;
 use wharf_api::v1::process_output::Kind;
 use wharf_api::v1::wait_container_request::Condition;
@@ -22,11 +21,14 @@ use wharf_api::v1::{
 
 use super::InputFate;
 use super::input::{Delivery, Port};
-use super::opening::{Opened, Opening, Reply, Standing, Stdin};
+use super::opening::{Opened, Opening, Replies, Reply, Standing, Stdin};
 use super::output::{Output, Positions};
 use crate::client::{CallContext, Client};
 use crate::error::Error;
 use crate::resume::Interruptions;
+
+/// How long the server is given to end a stream after its last message.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A session, without its caller's side.
 pub(crate) struct Engine {
@@ -53,7 +55,9 @@ pub(crate) struct Engine {
 enum Link {
     /// Opening, now or after a delay.
     Opening(BoxFuture<'static, Result<Opened, Error>>),
-    Open(BoxStream<'static, Result<Reply, Status>>),
+    Open(Replies),
+    /// The last message came; only the status is left, which changes nothing.
+    Ending(Replies),
     /// The run cannot be attached to any more, but how it ended is still known.
     Waiting(BoxFuture<'static, Result<WaitResult, Error>>),
     Over,
@@ -102,8 +106,14 @@ impl Engine {
             if let Some(output) = self.ready.pop_front() {
                 return Ok(Some(output));
             }
-            if matches!(self.link, Link::Over) {
-                return Ok(None);
+            match &mut self.link {
+                Link::Over => return Ok(None),
+                Link::Ending(replies) => {
+                    let _ = timeout(FAREWELL, replies.stream.next()).await;
+                    self.link = Link::Over;
+                    return Ok(None);
+                }
+                Link::Opening(_) | Link::Open(_) | Link::Waiting(_) => {}
             }
             let step = self.step().await;
             if let Err(error) = step.and_then(|step| self.take(step)) {
@@ -116,14 +126,14 @@ impl Engine {
         match &mut self.link {
             Link::Opening(opening) => opening.await.map(Step::Opened),
             Link::Open(replies) => {
-                let reply = replies.try_next();
+                let reply = replies.stream.try_next();
                 self.call
                     .bounded(self.client.address(), reply)
                     .await
                     .map(Step::Reply)
             }
             Link::Waiting(wait) => wait.await.map(|result| Step::Result(Box::new(result))),
-            Link::Over => Ok(Step::Reply(None)),
+            Link::Ending(_) | Link::Over => Ok(Step::Reply(None)),
         }
     }
 
@@ -261,8 +271,13 @@ impl Engine {
         }
     }
 
+    /// Leaves the stream to be read to its end: a call that is dropped before counts as cancelled.
     fn finish(&mut self, last: Output) {
+        let link = std::mem::replace(&mut self.link, Link::Over);
         self.end();
+        if let Link::Open(replies) = link {
+            self.link = Link::Ending(replies);
+        }
         self.ready.push_back(last);
     }
 

@@ -19,6 +19,8 @@ mod engine;
 mod input;
 mod opening;
 mod output;
+#[cfg(test)]
+mod tests;
 
 use wharf_api::v1::{
     AttachContainerStart, AttachExecStart, Attached, FollowContainerRequest, FollowExecRequest,

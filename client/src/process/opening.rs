@@ -20,6 +20,7 @@ use wharf_api::v1::{
 use super::input::{Line, line};
 use super::output::Positions;
 use crate::client::{CallContext, Client};
+use crate::connection::Cut;
 use crate::error::Error;
 use crate::rpc::ServerStreaming as _;
 
@@ -44,9 +45,16 @@ pub(crate) enum Reply {
     Unknown,
 }
 
+/// The answering half of an open stream.
+pub(crate) struct Replies {
+    pub(crate) stream: BoxStream<'static, Result<Reply, Status>>,
+    /// Cuts the connection, if that is the stream's own.
+    _cut: Option<Cut>,
+}
+
 /// An open stream.
 pub(crate) struct Opened {
-    pub(crate) replies: BoxStream<'static, Result<Reply, Status>>,
+    pub(crate) replies: Replies,
     /// `None` if nothing can be sent.
     pub(crate) line: Option<Line>,
 }
@@ -68,9 +76,10 @@ pub(crate) enum Stdin {
 
 /// Opens a stream that takes input: each attempt has a line of its own.
 macro_rules! two_way {
-    ($client:ident, $call:ident, $start:ident, $service:ident.$method:ident, $module:ident::$message:ident) => {
+    ($client:ident, $call:ident, $start:ident.$options:ident, $service:ident.$method:ident, $module:ident::$message:ident) => {
         $client
             .attempt($call, |channel, time| {
+                let (channel, cut) = way($client, channel, &$start.$options);
                 let first = $module::Request::Start($start.clone());
                 let (line, requests) = inputs(first, $module::Request::Input);
                 let requests = requests.map(|request| $message {
@@ -78,10 +87,8 @@ macro_rules! two_way {
                 });
                 let request = $call.request(requests, time);
                 async move {
-                    Ok(opened(
-                        $service(channel).$method(request).await?,
-                        Some(line),
-                    ))
+                    let answer = $service(channel).$method(request).await?;
+                    Ok(opened(answer, Some(line), cut))
                 }
             })
             .await
@@ -94,7 +101,10 @@ macro_rules! one_way {
         $client
             .attempt($call, |channel, time| {
                 let request = $call.request($request.clone(), time);
-                async move { Ok(opened($service(channel).$method(request).await?, None)) }
+                async move {
+                    let answer = $service(channel).$method(request).await?;
+                    Ok(opened(answer, None, None))
+                }
             })
             .await
     };
@@ -187,7 +197,7 @@ impl Opening {
                 two_way!(
                     client,
                     call,
-                    start,
+                    start.attach,
                     exec_service.run_exec,
                     run_exec_request::RunExecRequest
                 )
@@ -196,7 +206,7 @@ impl Opening {
                 two_way!(
                     client,
                     call,
-                    start,
+                    start.options,
                     exec_service.attach_exec,
                     attach_exec_request::AttachExecRequest
                 )
@@ -205,7 +215,7 @@ impl Opening {
                 two_way!(
                     client,
                     call,
-                    start,
+                    start.attach,
                     container_service.run_container,
                     run_container_request::RunContainerRequest
                 )
@@ -214,7 +224,7 @@ impl Opening {
                 two_way!(
                     client,
                     call,
-                    start,
+                    start.options,
                     container_service.attach_container,
                     attach_container_request::AttachContainerRequest
                 )
@@ -285,14 +295,26 @@ where
     (line, requests)
 }
 
-fn opened<T>(answer: Response<Streaming<T>>, line: Option<Line>) -> Opened
+/// Bytes that the server does not read can fill a stream's window, and then only the end of the
+/// connection still reaches it; so who sends bytes gets a connection of its own.
+fn way(client: &Client, shared: Channel, attach: &Option<AttachOptions>) -> (Channel, Option<Cut>) {
+    if attach.as_ref().is_some_and(|attach| attach.stdin) {
+        let (channel, cut) = client.private();
+        (channel, Some(cut))
+    } else {
+        (shared, None)
+    }
+}
+
+fn opened<T>(answer: Response<Streaming<T>>, line: Option<Line>, cut: Option<Cut>) -> Opened
 where
     T: Into<Reply> + Send + 'static,
 {
-    Opened {
-        replies: answer.into_inner().map_ok(Into::into).boxed(),
-        line,
-    }
+    let replies = Replies {
+        stream: answer.into_inner().map_ok(Into::into).boxed(),
+        _cut: cut,
+    };
+    Opened { replies, line }
 }
 
 /// What most of the answers have in common.
