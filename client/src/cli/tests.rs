@@ -14,7 +14,7 @@ use wharf_client::v1::*;
 
 use super::events::Plan;
 use super::failure::Failure;
-use super::{Cli, Command};
+use super::{Cli, Command, run};
 
 fn parse(line: &str) -> Command {
     match Cli::try_parse_from(line.split_whitespace()) {
@@ -25,7 +25,11 @@ fn parse(line: &str) -> Command {
 
 fn created(line: &str) -> CreateContainerRequest {
     let request = match parse(line) {
-        Command::Run(run) => run.request(),
+        Command::Run(run) => match run.plan() {
+            Ok(run::Plan::Background(request)) => Ok(request),
+            Ok(run::Plan::Attached(..)) => panic!("attached"),
+            Err(failure) => Err(failure),
+        },
         Command::Create(create) => create.request(),
         other => panic!("{other:?}"),
     };
@@ -64,14 +68,6 @@ fn a_bare_run_asks_for_the_image_and_nothing_else() {
 }
 
 #[test]
-fn a_run_that_is_not_detached_says_what_to_do() {
-    let Command::Run(run) = parse("wharf run busybox") else {
-        panic!("not a run");
-    };
-    assert!(matches!(run.request(), Err(Failure::Usage(text)) if text.contains("-d")));
-}
-
-#[test]
 fn everything_after_the_image_belongs_to_the_container() {
     let request = created("wharf run -d --name web busybox ls -d --name x -- -H");
     assert_eq!(request.name, "web");
@@ -95,7 +91,7 @@ fn an_entrypoint_replaces_the_images_or_takes_it_away() {
     let Command::Run(run) = parse("wharf run -d --entrypoint= i") else {
         panic!("not a run");
     };
-    assert!(run.request().is_err());
+    assert!(run.plan().is_err());
 }
 
 #[test]
@@ -103,13 +99,13 @@ fn the_environment_comes_from_files_then_flags_then_the_present_one() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("e");
     std::fs::write(&file, "# note\n\nA=file\nB=b=c\nWHARF_TEST_UNSET\n").unwrap();
-    let words = ["wharf", "run", "-d", "--env-file", file.to_str().unwrap()];
+    let words = ["wharf", "create", "--env-file", file.to_str().unwrap()];
     let more = ["-e", "A=flag", "-e", "PATH", "-e", "WHARF_TEST_UNSET", "i"];
     let cli = Cli::try_parse_from(words.into_iter().chain(more)).unwrap();
-    let Command::Run(run) = cli.command else {
-        panic!("not a run");
+    let Command::Create(create) = cli.command else {
+        panic!("not a create");
     };
-    let env = run.request().unwrap().spec.unwrap().process.unwrap().env;
+    let env = create.request().unwrap().spec.unwrap().process.unwrap().env;
     let keys: Vec<_> = env.keys().map(String::as_str).collect();
     assert_eq!(keys, ["A", "B", "PATH"]);
     assert_eq!((&env["A"][..], &env["B"][..]), ("flag", "b=c"));
