@@ -57,7 +57,7 @@ pub(crate) struct Exec {
 /// What is asked for.
 #[derive(Debug)]
 pub(crate) enum Plan {
-    Background(CreateExecRequest),
+    Background(Box<CreateExecRequest>),
     Attached(Box<RunExecStart>, Wiring),
 }
 
@@ -68,12 +68,12 @@ impl Exec {
         let container = self.container_and_command.first().cloned();
         let container = container.unwrap_or_default();
         if self.detach {
-            return Plan::Background(CreateExecRequest {
+            return Plan::Background(Box::new(CreateExecRequest {
                 container,
                 spec: Some(spec),
                 labels: BTreeMap::new(),
                 idempotency_key: idempotency_key(),
-            });
+            }));
         }
         let start = RunExecStart {
             container,
@@ -130,7 +130,7 @@ impl Exec {
         let client = session.connect_unlimited().await?;
         match self.plan(session.time_limit()) {
             Plan::Background(request) => {
-                let exec = client.call(request).await?.exec.unwrap_or_default();
+                let exec = client.call(*request).await?.exec.unwrap_or_default();
                 let start = StartExecRequest {
                     exec_id: exec.id.clone(),
                 };

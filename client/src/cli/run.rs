@@ -53,14 +53,15 @@ enum Stream {
 /// What is asked for.
 #[derive(Debug)]
 pub(crate) enum Plan {
-    Background(CreateContainerRequest),
-    Attached(Box<RunContainerStart>, Box<Wiring>),
+    Background(Box<CreateContainerRequest>),
+    Attached(Box<RunContainerStart>, Wiring),
 }
 
 impl Run {
     pub(crate) fn plan(self) -> Result<Plan, Failure> {
         if self.detach {
-            return self.flags.request(Then::Start).map(Plan::Background);
+            let request = self.flags.request(Then::Start)?;
+            return Ok(Plan::Background(Box::new(request)));
         }
         let attach = self.attach_options();
         let wiring = Wiring {
@@ -84,7 +85,7 @@ impl Run {
             attach: Some(attach),
             idempotency_key: create.idempotency_key,
         };
-        Ok(Plan::Attached(Box::new(start), Box::new(wiring)))
+        Ok(Plan::Attached(Box::new(start), wiring))
     }
 
     fn attach_options(&self) -> AttachOptions {
@@ -110,10 +111,10 @@ impl Run {
         };
         birth.check()?;
         match self.plan()? {
-            Plan::Background(request) => birth.note(&create(request, session).await?),
+            Plan::Background(request) => birth.note(&create(*request, session).await?),
             Plan::Attached(start, wiring) => {
                 let run = session.connect().await?.run_container(*start);
-                session.exit_code = conduct(run, *wiring, &mut birth, &mut session.output).await?;
+                session.exit_code = conduct(run, wiring, &mut birth, &mut session.output).await?;
                 Ok(())
             }
         }

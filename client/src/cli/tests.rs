@@ -13,7 +13,7 @@ use wharf_client::v1::container::State;
 use wharf_client::v1::*;
 
 use super::events::Plan;
-use super::failure::Failure;
+
 use super::{Cli, Command, run};
 
 fn parse(line: &str) -> Command {
@@ -26,7 +26,7 @@ fn parse(line: &str) -> Command {
 fn created(line: &str) -> CreateContainerRequest {
     let request = match parse(line) {
         Command::Run(run) => match run.plan() {
-            Ok(run::Plan::Background(request)) => Ok(request),
+            Ok(run::Plan::Background(request)) => Ok(*request),
             Ok(run::Plan::Attached(..)) => panic!("attached"),
             Err(failure) => Err(failure),
         },

@@ -102,14 +102,19 @@ pub(crate) async fn conduct(
     let keyboard = raw.keyboard();
     let mut sink = Sink::start().map_err(Failure::Runtime)?;
     let feed = Feed::new(&wiring, keyboard, input.clone());
-    let code = tokio::select! {
-        code = deliver(&mut session, &mut sink, keyboard, output) => code?,
-        failure = feed.run() => return Err(failure),
+    let ended = tokio::select! {
+        ended = deliver(&mut session, &mut sink, keyboard, output) => ended,
+        failure = feed.run() => Err(failure),
         number = signals.forward(input.clone(), keyboard) => return Err(Failure::Signaled(number)),
         never = sizes.follow(input) => match never {},
     };
-    sink.finish().await?;
-    Ok(code)
+    // What has come is shown, whatever came after it; but a reader that has stopped can be left.
+    let shown = tokio::select! {
+        shown = sink.finish() => shown,
+        number = signals.next() => return Err(Failure::Signaled(number)),
+    };
+    let code = ended?;
+    shown.map(|()| code)
 }
 
 /// What came of the beginning.

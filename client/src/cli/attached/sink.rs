@@ -20,7 +20,8 @@ const BEHIND: usize = 4;
 #[derive(Debug)]
 pub(super) struct Sink {
     chunks: mpsc::Sender<(OutputStream, Bytes)>,
-    result: oneshot::Receiver<io::Result<()>>,
+    /// `None` once it was told.
+    result: Option<oneshot::Receiver<io::Result<()>>>,
 }
 
 impl Sink {
@@ -34,28 +35,34 @@ impl Sink {
             let _ = end.send(write_all(queue, &out, &err));
         };
         thread::Builder::new().name("stdout".into()).spawn(work)?;
-        Ok(Self { chunks, result })
+        Ok(Self {
+            chunks,
+            result: Some(result),
+        })
     }
 
-    /// Takes a chunk, once there is room. A failure is told by [`Self::finish`].
+    /// Takes a chunk, once there is room. Fails with what went wrong with an earlier one.
     pub(super) async fn write(&mut self, stream: OutputStream, data: Bytes) -> Result<(), Failure> {
         match self.chunks.send((stream, data)).await {
             Ok(()) => Ok(()),
-            Err(_) => self.outcome().await,
+            Err(_) => outcome(self.result.take()).await,
         }
     }
 
-    /// Waits until everything is written.
-    pub(super) async fn finish(mut self) -> Result<(), Failure> {
-        let (closed, _) = mpsc::channel(1);
-        self.chunks = closed;
-        self.outcome().await
+    /// Waits until everything is written. A failure that [`Self::write`] told is not told again.
+    pub(super) async fn finish(self) -> Result<(), Failure> {
+        drop(self.chunks);
+        outcome(self.result).await
     }
+}
 
-    async fn outcome(&mut self) -> Result<(), Failure> {
-        let result = (&mut self.result).await;
-        let result = result.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()));
-        result.map_err(Failure::Output)
+async fn outcome(result: Option<oneshot::Receiver<io::Result<()>>>) -> Result<(), Failure> {
+    match result {
+        Some(result) => result
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
+            .map_err(Failure::Output),
+        None => Ok(()),
     }
 }
 
