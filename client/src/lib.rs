@@ -51,7 +51,7 @@ pub use error::{CallError, Error, Violation};
 pub use logs::{LogFollow, Logs};
 pub use options::{CallOptions, RequestId, RequestIdError, TraceParent, TraceParentError};
 pub use pages::{Paged, Pages};
-pub use process::{Follow, Input, InputError, InputFate, Output, Position, Session};
+pub use process::{Follow, Input, InputError, InputFate, Output, Session};
 pub use retry::{RetryPolicy, is_repeatable};
 pub use rpc::{ServerStreaming, Unary};
 pub use tonic::Code;

@@ -12,9 +12,10 @@ use prost_types::Timestamp;
 use wharf_client::v1::container::State;
 use wharf_client::v1::*;
 
+use super::attached::{Proxy, Screen, Stdin, Wiring};
 use super::events::Plan;
 
-use super::{Cli, Command, run};
+use super::{Cli, Command, exec, run};
 
 fn parse(line: &str) -> Command {
     match Cli::try_parse_from(line.split_whitespace()) {
@@ -65,6 +66,65 @@ fn a_bare_run_asks_for_the_image_and_nothing_else() {
     };
     assert_eq!(created("wharf run -d busybox"), want);
     assert!(!created("wharf create busybox").start);
+}
+
+fn attached(line: &str) -> (RunContainerStart, Wiring) {
+    let Command::Run(run) = parse(line) else {
+        panic!("not a run");
+    };
+    match run.plan().unwrap() {
+        run::Plan::Attached(start, wiring) => (*start, wiring),
+        run::Plan::Background(request) => panic!("{request:?}"),
+    }
+}
+
+#[test]
+fn a_run_is_attached_unless_told_otherwise() {
+    let (start, wiring) = attached("wharf run --name n -l a=b --pull always busybox ls");
+    let want = created("wharf run -d --name n -l a=b --pull always busybox ls");
+    assert_eq!((start.name, start.labels), (want.name, want.labels));
+    assert_eq!((start.spec, start.pull), (want.spec, want.pull));
+    assert!(!start.idempotency_key.is_empty());
+    assert_eq!(start.attach, Some(AttachOptions::default()));
+    assert_eq!(
+        (wiring.stdin, wiring.screen, wiring.signals),
+        (Stdin::Leave, Screen::Pipes, Proxy::Forward)
+    );
+}
+
+#[test]
+fn an_interactive_run_sends_input_and_says_what_a_lost_connection_means() {
+    let (start, wiring) = attached("wharf run -it --on-disconnect kill --sig-proxy=false i");
+    let attach = start.attach.unwrap();
+    assert!(attach.stdin && start.spec.unwrap().stdin_open);
+    assert_eq!(attach.on_disconnect(), DisconnectAction::Kill);
+    assert_eq!(
+        (wiring.stdin, wiring.screen, wiring.signals),
+        (Stdin::Forward, Screen::Terminal, Proxy::Leave)
+    );
+}
+
+#[test]
+fn init_and_restart_reach_their_fields() {
+    let spec = spec("wharf run -d --init --restart on-failure:3 i");
+    let policy = spec.restart_policy.unwrap();
+    assert!(spec.init);
+    assert_eq!(policy.condition(), restart_policy::Condition::OnFailure);
+    assert_eq!(policy.max_retries, 3);
+}
+
+#[test]
+fn everything_after_the_container_belongs_to_the_exec() {
+    let Command::Exec(exec) = parse("wharf exec -i web ls -d --timeout 5s") else {
+        panic!("not an exec");
+    };
+    let exec::Plan::Attached(start, _) = exec.plan(None) else {
+        panic!("not attached");
+    };
+    assert_eq!(start.container, "web");
+    let spec = start.spec.unwrap();
+    assert_eq!(spec.process.unwrap().args, ["ls", "-d", "--timeout", "5s"]);
+    assert_eq!(spec.timeout, None);
 }
 
 #[test]
@@ -296,6 +356,11 @@ fn options_of_every_command_stand_before_or_after_it() {
 fn what_cannot_be_meant_is_refused() {
     for line in [
         "wharf run -d",
+        "wharf run -d -a stdout i",
+        "wharf run --restart sometimes i",
+        "wharf run --detach-keys ctrl-1 i",
+        "wharf exec web",
+        "wharf exec -d -i web x",
         "wharf run -d --network bridge i",
         "wharf run -d --memory lots i",
         "wharf ps --format yaml",

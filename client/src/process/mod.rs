@@ -33,7 +33,7 @@ use crate::options::RequestId;
 use engine::Engine;
 pub use input::{Input, InputError};
 use opening::Opening;
-pub use output::{Output, Position};
+pub use output::Output;
 
 /// What became of the input that was sent before an interruption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub enum InputFate {
 }
 
 /// Input to a process and output from it.
+///
+/// A session that sends input (`AttachOptions.stdin`) has a connection of its own.
 ///
 /// ```no_run
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {

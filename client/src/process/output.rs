@@ -47,7 +47,7 @@ pub enum Output {
 }
 
 /// How far one stream has been delivered: the offset of the next byte, once it is known.
-pub type Position = Option<u64>;
+type Position = Option<u64>;
 
 /// How far both streams have been delivered.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

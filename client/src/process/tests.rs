@@ -10,6 +10,9 @@
 use std::time::Duration;
 
 use prost::Message;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, UnixStream};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -19,7 +22,7 @@ use wharf_api::v1::*;
 
 use super::{InputError, Output, Session};
 use crate::testing::{RequestEnd, Server, Step, away, ok, send};
-use crate::{CallOptions, Error, ErrorReason};
+use crate::{Address, CallOptions, Client, Error, ErrorReason};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -494,6 +497,44 @@ async fn dropping_a_session_reaches_a_server_that_has_stopped_reading() {
     drop(session);
     // The client's own connection stays.
     timeout(LIMIT, server.until_connections(1)).await.unwrap();
+}
+
+/// Takes TCP connections on behalf of a server on a Unix socket.
+async fn over_tcp(server: &Server) -> (Address, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("tcp://{}", listener.local_addr().unwrap());
+    let Address::Unix(path) = server.address() else {
+        panic!("no socket");
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            let path = path.clone();
+            connections.spawn(async move {
+                let mut unix = UnixStream::connect(path).await.unwrap();
+                let _ = copy_bidirectional(&mut tcp, &mut unix).await;
+            });
+        }
+    });
+    (address.parse().unwrap(), tasks)
+}
+
+#[tokio::test]
+async fn a_session_with_input_works_over_tcp_too() {
+    let server = Server::start(vec![vec![
+        attached(false),
+        started(),
+        Step::Await(2),
+        exited(0),
+        ok(),
+    ]]);
+    let (address, _tasks) = over_tcp(&server).await;
+    let mut session = Client::connect(address).await.unwrap().run_exec(run());
+    ready(&mut session).await;
+    session.input().write("x").await.unwrap();
+    assert_eq!(rest(&mut session).await, ["exited 0"]);
+    assert_eq!(inputs(&server, 0), [In::Stdin("x".into())]);
 }
 
 #[tokio::test]

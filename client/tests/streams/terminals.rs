@@ -192,6 +192,16 @@ async fn a_signal_from_elsewhere_gives_the_terminal_back() {
 }
 
 #[tokio::test]
+async fn a_signal_that_is_not_passed_on_gives_the_terminal_back_too() {
+    let server = Server::start(vec![ready(true, vec![Step::Hang])]);
+    let args = ["run", "-it", "--sig-proxy=false", "img"];
+    let mut terminal = Terminal::start(&server, &args);
+    terminal.shows("ready$").await;
+    terminal.wharf.signal(Signal::TERM);
+    assert_eq!(terminal.ends().await.0, 143);
+}
+
+#[tokio::test]
 async fn a_refusal_gives_the_terminal_back_too() {
     let refusal = Step::End(tonic::Status::internal("broken"));
     let server = Server::start(vec![ready(true, vec![refusal])]);

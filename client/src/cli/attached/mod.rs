@@ -61,7 +61,7 @@ pub(crate) enum Screen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Proxy {
     Forward,
-    /// They end this process, as by default.
+    /// They end this process.
     Leave,
 }
 

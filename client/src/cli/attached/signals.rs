@@ -29,8 +29,10 @@ fn passed_on() -> [(SignalKind, &'static str); 6] {
 /// The third of these leaves, for a process that does not heed them.
 const INSISTED: usize = 3;
 
-/// Signals to this process; none if they keep their default action.
+/// Signals to this process. Also those that are not passed on are taken: whoever ends by one has a
+/// terminal to give back first.
 pub(super) struct Signals {
+    proxy: Proxy,
     sources: Vec<(Named, Signal)>,
 }
 
@@ -40,14 +42,11 @@ impl Signals {
             let number = u8::try_from(kind.as_raw_value()).unwrap_or(0);
             Ok(((number, name), signal(kind)?))
         };
-        let sources = match proxy {
-            Proxy::Forward => passed_on()
-                .into_iter()
-                .map(listen)
-                .collect::<io::Result<_>>()?,
-            Proxy::Leave => Vec::new(),
-        };
-        Ok(Self { sources })
+        let sources = passed_on().into_iter().map(listen);
+        Ok(Self {
+            proxy,
+            sources: sources.collect::<io::Result<_>>()?,
+        })
     }
 
     /// The number of the next one.
@@ -67,14 +66,15 @@ impl Signals {
         }
     }
 
-    /// Passes signals on until one is meant for this process: any while keys go to the process, for
-    /// then they come from elsewhere; else the third that asks for the end.
+    /// Passes signals on until one is meant for this process: any if none is to be passed on, or while
+    /// keys go to the process, for then they come from elsewhere; else the third that asks for the end.
     pub(super) async fn forward(&mut self, mut input: Input, keyboard: Keyboard) -> u8 {
         let mut asked = 0;
         loop {
             let (number, name) = self.named().await;
             asked += usize::from(matches!(name, "INT" | "TERM"));
-            if keyboard == Keyboard::Raw || asked == INSISTED {
+            let ours = self.proxy == Proxy::Leave || keyboard == Keyboard::Raw;
+            if ours || asked == INSISTED {
                 return number;
             }
             // A session that has ended says so itself.
