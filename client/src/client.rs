@@ -191,6 +191,11 @@ impl Client {
         crate::import::import(self, start, archive).await
     }
 
+    /// Whether the retry policy repeats anything.
+    pub(crate) fn repeats(&self) -> bool {
+        self.options.retry.max_attempts > 1
+    }
+
     /// What the parts of a long call have in common.
     pub(crate) fn context(&self, method: &'static str) -> CallContext {
         CallContext::new(self, method, "")

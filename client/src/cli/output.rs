@@ -49,11 +49,16 @@ impl Output {
 
     /// Data as it is, to the stream that it belongs to.
     pub(crate) fn data(&mut self, stream: OutputStream, data: &[u8]) -> Result<(), Failure> {
-        let to = match stream {
-            OutputStream::Stderr => &mut self.err,
-            OutputStream::Stdout | OutputStream::Unspecified => &mut self.out,
-        };
-        to.write_all(data).map_err(Failure::Output)
+        match stream {
+            OutputStream::Stderr => {
+                // What was written first is to be seen first, where both go to one terminal.
+                self.flush()?;
+                self.err.write_all(data).map_err(Failure::Output)
+            }
+            OutputStream::Stdout | OutputStream::Unspecified => {
+                self.out.write_all(data).map_err(Failure::Output)
+            }
+        }
     }
 
     /// One object on one line.

@@ -20,9 +20,10 @@ use wharf_api::v1::{
 };
 
 use super::InputFate;
-use super::input::{Delivery, Port};
-use super::opening::{Opened, Opening, Replies, Reply, Standing, Stdin};
+use super::opening::{Opening, Standing, Stdin};
 use super::output::{Output, Positions};
+use super::port::{Delivery, Port};
+use super::replies::{Opened, Replies, Reply};
 use crate::client::{CallContext, Client};
 use crate::error::Error;
 use crate::resume::Interruptions;
@@ -303,6 +304,10 @@ impl Engine {
                 self.wait_for_exit();
                 return Ok(());
             }
+        }
+        if !self.client.repeats() {
+            self.end();
+            return Err(error);
         }
         match self.interruptions.next_delay(error) {
             Ok(delay) => {

@@ -17,8 +17,11 @@
 
 mod engine;
 mod input;
+mod line;
 mod opening;
 mod output;
+mod port;
+mod replies;
 #[cfg(test)]
 mod tests;
 
@@ -101,7 +104,7 @@ pub struct Follow {
 
 impl Session {
     fn new(client: &Client, opening: Opening) -> Self {
-        let (port, input) = input::port();
+        let (port, input) = port::port();
         Self {
             engine: Engine::new(client, opening, Some(port)),
             input,
@@ -118,7 +121,7 @@ impl Session {
     /// What happens next; `None` after [`Output::Exited`], [`Output::Detached`] or an error.
     ///
     /// Interruptions (the server drains, restarts, or the connection is lost) are bridged for up to a
-    /// minute and within the call's deadline. Safe to drop and call again.
+    /// minute and within the call's deadline, unless the retry policy never repeats. Safe to drop and call again.
     ///
     /// # Errors
     /// [`Error::Call`] when the server refuses, [`Error::Deadline`], [`Error::Incomplete`], and the

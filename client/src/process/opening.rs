@@ -1,24 +1,20 @@
 //! How a session is opened, and how it is taken up again: one call of the API for each.
 
-use futures_util::stream::{self, BoxStream, Stream, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, Stream, StreamExt as _};
 use tonic::transport::Channel;
-use tonic::{Response, Status, Streaming};
 use wharf_api::v1::container_service_client::ContainerServiceClient;
 use wharf_api::v1::exec_service_client::ExecServiceClient;
 use wharf_api::v1::{
-    AttachContainerRequest, AttachContainerResponse, AttachContainerStart, AttachExecRequest,
-    AttachExecResponse, AttachExecStart, AttachOptions, Attached, BackpressurePolicy,
-    ContainerCreated, DisconnectAction, FollowContainerRequest, FollowContainerResponse,
-    FollowExecRequest, FollowExecResponse, OutputStream, ProcessInput, ProcessOutput,
-    RunContainerRequest, RunContainerResponse, RunContainerStart, RunExecRequest, RunExecResponse,
-    RunExecStart, StreamOffset, TransferProgress, attach_container_request,
-    attach_container_response, attach_exec_request, attach_exec_response,
-    follow_container_response, follow_exec_response, run_container_request, run_container_response,
-    run_exec_request, run_exec_response,
+    AttachContainerRequest, AttachContainerStart, AttachExecRequest, AttachExecStart,
+    AttachOptions, Attached, BackpressurePolicy, DisconnectAction, FollowContainerRequest,
+    FollowExecRequest, OutputStream, ProcessInput, RunContainerRequest, RunContainerStart,
+    RunExecRequest, RunExecStart, StreamOffset, attach_container_request, attach_exec_request,
+    run_container_request, run_exec_request,
 };
 
-use super::input::{Line, line};
+use super::line::{Line, line};
 use super::output::Positions;
+use super::replies::Opened;
 use crate::client::{CallContext, Client};
 use crate::connection::Cut;
 use crate::error::Error;
@@ -33,30 +29,6 @@ pub(crate) enum Opening {
     RunContainer(Box<RunContainerStart>),
     AttachContainer(AttachContainerStart),
     FollowContainer(FollowContainerRequest),
-}
-
-/// One message of any of the answers.
-pub(crate) enum Reply {
-    Progress(TransferProgress),
-    Created(Box<ContainerCreated>),
-    Attached(Attached),
-    Output(ProcessOutput),
-    /// A kind of message that is newer than this client.
-    Unknown,
-}
-
-/// The answering half of an open stream.
-pub(crate) struct Replies {
-    pub(crate) stream: BoxStream<'static, Result<Reply, Status>>,
-    /// Cuts the connection, if that is the stream's own.
-    _cut: Option<Cut>,
-}
-
-/// An open stream.
-pub(crate) struct Opened {
-    pub(crate) replies: Replies,
-    /// `None` if nothing can be sent.
-    pub(crate) line: Option<Line>,
 }
 
 /// Where a session that is taken up again stands.
@@ -88,7 +60,7 @@ macro_rules! two_way {
                 let request = $call.request(requests, time);
                 async move {
                     let answer = $service(channel).$method(request).await?;
-                    Ok(opened(answer, Some(line), cut))
+                    Ok(Opened::new(answer, Some(line), cut))
                 }
             })
             .await
@@ -103,7 +75,7 @@ macro_rules! one_way {
                 let request = $call.request($request.clone(), time);
                 async move {
                     let answer = $service(channel).$method(request).await?;
-                    Ok(opened(answer, None, None))
+                    Ok(Opened::new(answer, None, None))
                 }
             })
             .await
@@ -303,52 +275,5 @@ fn way(client: &Client, shared: Channel, attach: &Option<AttachOptions>) -> (Cha
         (channel, Some(cut))
     } else {
         (shared, None)
-    }
-}
-
-fn opened<T>(answer: Response<Streaming<T>>, line: Option<Line>, cut: Option<Cut>) -> Opened
-where
-    T: Into<Reply> + Send + 'static,
-{
-    let replies = Replies {
-        stream: answer.into_inner().map_ok(Into::into).boxed(),
-        _cut: cut,
-    };
-    Opened { replies, line }
-}
-
-/// What most of the answers have in common.
-macro_rules! replies {
-    ($($message:ident, $module:ident;)*) => {$(
-        impl From<$message> for Reply {
-            fn from(message: $message) -> Self {
-                match message.response {
-                    Some($module::Response::Attached(attached)) => Self::Attached(attached),
-                    Some($module::Response::Output(output)) => Self::Output(output),
-                    None => Self::Unknown,
-                }
-            }
-        }
-    )*};
-}
-
-replies! {
-    RunExecResponse, run_exec_response;
-    AttachExecResponse, attach_exec_response;
-    FollowExecResponse, follow_exec_response;
-    AttachContainerResponse, attach_container_response;
-    FollowContainerResponse, follow_container_response;
-}
-
-impl From<RunContainerResponse> for Reply {
-    fn from(message: RunContainerResponse) -> Self {
-        use run_container_response::Response;
-        match message.response {
-            Some(Response::Attached(attached)) => Self::Attached(attached),
-            Some(Response::Output(output)) => Self::Output(output),
-            Some(Response::Progress(progress)) => Self::Progress(progress),
-            Some(Response::Created(created)) => Self::Created(created),
-            None => Self::Unknown,
-        }
     }
 }

@@ -22,7 +22,7 @@ use wharf_api::v1::*;
 
 use super::{InputError, Output, Session};
 use crate::testing::{RequestEnd, Server, Step, away, ok, send};
-use crate::{Address, CallOptions, Client, Error, ErrorReason};
+use crate::{Address, CallOptions, Client, Error, ErrorReason, RetryPolicy};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -314,6 +314,17 @@ async fn an_end_without_exit_is_incomplete() {
     ready(&mut session).await;
     let error = session.next().await.unwrap_err();
     assert!(matches!(error, Error::Incomplete { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_policy_that_never_repeats_takes_no_session_up_again() {
+    let server = Server::start(vec![vec![attached(false), started(), Step::Cut]]);
+    let options = CallOptions::new().retry(RetryPolicy::never());
+    let mut session = server.client().await.with(options).run_exec(run());
+    ready(&mut session).await;
+    let error = timeout(LIMIT, session.next()).await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Disconnected { .. }), "{error:?}");
+    assert_eq!(server.calls().len(), 1);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::Read as _;
 use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::task::spawn_blocking;
@@ -174,6 +175,31 @@ async fn the_third_interrupt_leaves_a_process_that_does_not_heed_them() {
         timeout(LIMIT, server.until(told)).await.unwrap();
     }
     wharf.signal(Signal::INT);
+    let ran = wharf.output().await;
+    assert_eq!((ran.code, &ran.err[..]), (130, ""));
+}
+
+#[tokio::test]
+async fn three_interrupts_leave_also_while_the_server_is_away() {
+    let script = vec![attached(false), started(), stdout(0, "."), Step::Hang];
+    let mut server = Server::start(vec![script]);
+    let mut wharf = Wharf::start(&mut command(&server, &["exec", "web", "x"]));
+    runs(&mut wharf).await;
+    server.stop().await;
+    // Signals of one kind that come too fast are one signal; these are not.
+    for signal in [Signal::INT, Signal::TERM] {
+        wharf.signal(signal);
+    }
+    let insist = async {
+        loop {
+            wharf.signal(Signal::INT);
+            if wharf.child().try_wait().unwrap().is_some() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LIMIT, insist).await.unwrap();
     let ran = wharf.output().await;
     assert_eq!((ran.code, &ran.err[..]), (130, ""));
 }

@@ -70,16 +70,31 @@ impl Signals {
     /// keys go to the process, for then they come from elsewhere; else the third that asks for the end.
     pub(super) async fn forward(&mut self, mut input: Input, keyboard: Keyboard) -> u8 {
         let mut asked = 0;
+        // While the server is away it cannot be told; then the last one counts.
+        let mut untold: Option<Named> = None;
         loop {
-            let (number, name) = self.named().await;
+            let named = tokio::select! {
+                named = self.named() => named,
+                () = tell(&mut input, untold), if untold.is_some() => {
+                    untold = None;
+                    continue;
+                }
+            };
+            let (number, name) = named;
             asked += usize::from(matches!(name, "INT" | "TERM"));
             let ours = self.proxy == Proxy::Leave || keyboard == Keyboard::Raw;
             if ours || asked == INSISTED {
                 return number;
             }
-            // A session that has ended says so itself.
-            let _ = input.signal(name).await;
+            untold = Some(named);
         }
+    }
+}
+
+/// A session that has ended says so itself.
+async fn tell(input: &mut Input, named: Option<Named>) {
+    if let Some((_, name)) = named {
+        let _ = input.signal(name).await;
     }
 }
 
