@@ -61,7 +61,7 @@ pub(crate) struct ContainerFlags {
     /// Run a small init as process 1 that forwards signals and reaps
     #[arg(long)]
     init: bool,
-    /// When to start it again: no, on-failure[:MAX], always
+    /// When to start it again: no, on-failure, on-failure:MAX or always
     #[arg(long, value_name = "POLICY", value_parser = values::restart_policy)]
     restart: Option<RestartPolicy>,
     #[command(flatten)]
