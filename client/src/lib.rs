@@ -1,6 +1,6 @@
 //! A typed client of Wharf: connects over a Unix socket or TCP, sends requests with their request
 //! id, deadline and trace, repeats calls that are safe to repeat when the server asks for it, and
-//! reads watches and waits on over interruptions.
+//! reads watches, waits and logs on over interruptions, and keeps sessions with processes.
 //!
 //! The messages are those of the API, in [`v1`]. Each RPC has a request type of its own, so
 //! [`Client::call`] and [`Client::stream`] know from it which method is meant:
@@ -29,11 +29,14 @@ mod client;
 mod connection;
 mod error;
 mod import;
+mod logs;
 mod options;
 mod pages;
+mod process;
 mod resume;
 mod retry;
 mod rpc;
+mod severable;
 mod wait;
 mod watch;
 
@@ -45,8 +48,10 @@ mod tests;
 pub use address::{Address, AddressError, HOST_VARIABLE};
 pub use client::{Client, Messages};
 pub use error::{CallError, Error, Violation};
+pub use logs::{LogFollow, Logs};
 pub use options::{CallOptions, RequestId, RequestIdError, TraceParent, TraceParentError};
 pub use pages::{Paged, Pages};
+pub use process::{Follow, Input, InputError, InputFate, Output, Session};
 pub use retry::{RetryPolicy, is_repeatable};
 pub use rpc::{ServerStreaming, Unary};
 pub use tonic::Code;
