@@ -20,6 +20,7 @@
 
 #[path = "../shared/error_table.rs"]
 mod error_table;
+mod exec_races;
 mod harness;
 mod proxy;
 

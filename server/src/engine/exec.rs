@@ -14,7 +14,8 @@ use super::container::command::{Early, Order, ResizeOrder};
 use super::container::execs::{ExecOrder, NewExec};
 use super::session::{self, Phase, Session, Subject};
 use super::{
-    Answer, Attach, Call, CreateContainer, CreateExec, Engine, Error, Follow, StartAt, StartedExec, Target,
+    Answer, Attach, Call, CreateContainer, CreateExec, Engine, Error, Follow, StartAt, StartedExec,
+    Target,
 };
 use crate::backend::proc;
 use crate::model::exec::Leash;
@@ -129,9 +130,11 @@ impl Engine {
         let asked = &create.spec.process;
         let names_accounts = asked.user.is_some() || !asked.supplemental_groups.is_empty();
         let files = match container.pid {
-            Some(pid) if names_accounts => tokio::task::spawn_blocking(move || proc::account_files(pid))
-                .await
-                .unwrap_or_default(),
+            Some(pid) if names_accounts => {
+                tokio::task::spawn_blocking(move || proc::account_files(pid))
+                    .await
+                    .unwrap_or_default()
+            }
             Some(_) | None => None,
         };
         let files = files.unwrap_or_else(|| self.image_accounts(&container));
@@ -392,9 +395,9 @@ impl Engine {
     ) -> Result<Session, Error> {
         let subject = Subject::Exec(self.core.execs.find(id)?);
         let by = Some((cause.clone(), &attach));
-        let session = session::open(&self.core, subject.clone(), attach.output, by).await?;
+        let mut session = session::open(&self.core, subject.clone(), attach.output, by).await?;
         match subject.phase() {
-            Phase::Waiting => self.begin_start(cause.clone(), id),
+            Phase::Waiting => session.output.expect_start(self.begin_start(cause, id)),
             Phase::Running { .. } => {
                 let leash = session::leash(cause, attach.on_disconnect);
                 self.ask_exec(id, |reply| ExecOrder::Leash { id, leash, reply })
@@ -405,14 +408,16 @@ impl Engine {
         Ok(session)
     }
 
-    /// Starts an exec whoever asked for it stays or not. How it ends is seen in its state.
-    fn begin_start(&self, cause: Cause, id: ExecId) {
+    /// Starts an exec whether or not whoever asked for it stays.
+    fn begin_start(&self, cause: Cause, id: ExecId) -> oneshot::Receiver<Result<(), Error>> {
+        let (told, start) = oneshot::channel();
         let engine = self.clone();
         self.core.spawn(async move {
-            if let Err(error) = engine.start_exec(cause, id).await {
-                tracing::debug!(exec = %id, %error, "an exec was not started");
-            }
+            let started = engine.start_exec(cause, id).await.map(drop);
+            // Whoever asked may have left.
+            drop(told.send(started));
         });
+        start
     }
 
     /// Reads an exec's output. Its input takes nothing.
@@ -467,13 +472,9 @@ impl Engine {
         Ok((container, session))
     }
 
-    /// Starts a container that was made to be run, whoever asked for it stays or not. Nothing remains of
-    /// it if that fails.
-    fn begin_run(
-        &self,
-        cause: Cause,
-        key: String,
-    ) -> oneshot::Receiver<Result<Arc<Container>, Error>> {
+    /// Starts a container that was made to be run, whether or not whoever asked for it stays. Nothing
+    /// remains of it if that fails.
+    fn begin_run(&self, cause: Cause, key: String) -> oneshot::Receiver<Result<(), Error>> {
         let (told, start) = oneshot::channel();
         let engine = self.clone();
         self.core.spawn(async move {
@@ -492,7 +493,7 @@ impl Engine {
                 }
             }
             // Whoever asked may have left.
-            drop(told.send(started.map(|started| started.value.container)));
+            drop(told.send(started.map(drop)));
         });
         start
     }

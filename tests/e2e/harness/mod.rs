@@ -13,6 +13,7 @@ pub mod process;
 pub mod refusal;
 pub mod spec;
 pub mod streams;
+pub mod tier;
 pub mod wait;
 pub mod wharfd;
 mod world;
