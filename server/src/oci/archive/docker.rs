@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 
 use super::blobs::{Blobs, read_error};
-use super::compression::Compression;
+use crate::tarball::Compression;
 use super::content::{self, Found, assemble};
 use super::documents::{
     self, DescriptorJson, NewManifestJson, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, SavedImageJson,
