@@ -8,6 +8,7 @@ mod commands;
 pub mod container;
 mod core;
 pub mod error;
+mod files;
 mod idempotency;
 mod image;
 mod names;
@@ -29,6 +30,7 @@ use tokio_util::task::TaskTracker;
 pub use api::*;
 pub use core::Settings;
 pub use error::Error;
+pub use files::{Download, FileUpload};
 
 pub use crate::backend::proc::ProcessInfo;
 

@@ -7,13 +7,15 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FileType, OFlags, Stat, readlinkat};
 
+use serde::{Deserialize, Serialize};
+
 use super::error::{FileError, shown};
 use super::open::{self, HOLD};
 use super::pipe::Outlet;
 use super::root::Root;
 
 /// One path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathStat {
     /// Base name; `/` for the root.
     pub name: String,
@@ -34,7 +36,7 @@ pub struct PathStat {
 }
 
 /// What a path can be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PathKind {
     /// A regular file.
     File,

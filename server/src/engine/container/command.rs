@@ -9,6 +9,7 @@ use crate::model::request::Cause;
 use crate::model::{Container, Run, Signal};
 use std::sync::Arc;
 
+use super::lend::Loan;
 use super::policy::Request;
 
 /// Where an answer goes. Nobody may be there any more: the command is done all the same.
@@ -68,6 +69,10 @@ pub(crate) enum Order {
     ListProcesses {
         reply: Reply<Vec<u32>>,
     },
+    /// Lend the root, for work on files.
+    LendRoot {
+        reply: Reply<Loan>,
+    },
     /// What the backend has of it, when the server (re)connects; answered once it is settled.
     Settle {
         /// None if the listing, which only shows what has a record, does not show it.
@@ -112,6 +117,7 @@ impl Order {
             Self::Delete { delete, .. } if delete.force => Some(Request::ForceDelete),
             Self::Delete { .. } => Some(Request::Delete),
             Self::ListProcesses { .. } => Some(Request::ListProcesses),
+            Self::LendRoot { .. } => Some(Request::LendRoot),
             Self::Settle { .. } => None,
         }
     }
@@ -126,7 +132,7 @@ impl Order {
             Self::Stop { stop, .. } | Self::Restart { stop, .. } => (stop.expected_run, None),
             Self::Update { update, .. } => (None, update.etag.as_deref()),
             Self::Delete { delete, .. } => (None, delete.etag.as_deref()),
-            Self::ListProcesses { .. } | Self::Settle { .. } => (None, None),
+            Self::ListProcesses { .. } | Self::LendRoot { .. } | Self::Settle { .. } => (None, None),
         }
     }
 
@@ -141,6 +147,7 @@ impl Order {
             Self::Update { reply, .. } => drop(reply.send(Err(error))),
             Self::Delete { reply, .. } => drop(reply.send(Err(error))),
             Self::ListProcesses { reply } => drop(reply.send(Err(error))),
+            Self::LendRoot { reply } => drop(reply.send(Err(error))),
             Self::Settle { reply, .. } => {
                 let _ = reply.send(());
             }

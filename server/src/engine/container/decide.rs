@@ -73,6 +73,7 @@ impl Actor {
                 reply,
             } => self.delete(cause, &delete, reply).await,
             Order::ListProcesses { reply } => self.list_processes(&span, reply),
+            Order::LendRoot { reply } => self.lend_root(&span, reply),
             Order::Settle { .. } => {}
         }
     }
@@ -90,6 +91,7 @@ impl Actor {
             | Order::Update { .. }
             | Order::Delete { .. }
             | Order::ListProcesses { .. }
+            | Order::LendRoot { .. }
             | Order::Settle { .. } => self.require_certainty(),
         }
     }

@@ -11,6 +11,7 @@ pub(crate) mod create;
 mod decide;
 mod delete;
 mod exit;
+pub(crate) mod lend;
 pub mod policy;
 mod record;
 mod settle;

@@ -27,11 +27,13 @@ pub enum Request {
     ForceDelete,
     /// List the processes inside.
     ListProcesses,
+    /// Read or write files: in the root as its process sees it, or where there is none, alone.
+    LendRoot,
 }
 
 impl Request {
     /// Every request.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Start,
         Self::Stop,
         Self::Restart,
@@ -42,6 +44,7 @@ impl Request {
         Self::Delete,
         Self::ForceDelete,
         Self::ListProcesses,
+        Self::LendRoot,
     ];
 }
 
@@ -161,6 +164,17 @@ pub fn decide(state: State, request: Request) -> Decision {
             | State::Failed => Refuse(NotRunning),
             State::Creating => Refuse(Busy),
         },
+        Request::LendRoot => match state {
+            State::Created
+            | State::Exited
+            | State::BackingOff
+            | State::Running
+            | State::Paused
+            | State::Stopping => Do,
+            State::Starting => Defer,
+            State::Creating | State::Deleting => Refuse(Busy),
+            State::Failed => Refuse(ControlLost),
+        },
     }
 }
 
@@ -197,6 +211,7 @@ mod tests {
         Delete        after do      do      running running running running do      join    do
         ForceDelete   after do      do      after   do      do      do      do      join    do
         ListProcesses busy  idle    idle    after   do      do      do      idle    idle    idle
+        LendRoot      busy  do      do      after   do      do      do      do      busy    lost
     ";
 
     fn cell(word: &str) -> Decision {
