@@ -1,4 +1,4 @@
-//! transport -> engine -> (journal, store, backend) -> oci -> model, and who may name what.
+//! transport -> engine -> (journal, store, backend) -> (oci, files) -> (model, tarball), and who may name what.
 
 use crate::source::{self, Source};
 
@@ -6,13 +6,20 @@ use crate::source::{self, Source};
 const LAYERS: &[(&str, &[&str])] = &[
     (
         "transport",
-        &["engine", "journal", "store", "backend", "oci", "model"],
+        &[
+            "engine", "journal", "store", "backend", "oci", "files", "model",
+        ],
     ),
-    ("engine", &["journal", "store", "backend", "oci", "model"]),
+    (
+        "engine",
+        &["journal", "store", "backend", "oci", "files", "model"],
+    ),
     ("store", &["journal", "oci", "model"]),
     ("journal", &["model"]),
     ("backend", &["oci", "model"]),
-    ("oci", &["model"]),
+    ("oci", &["tarball", "model"]),
+    ("files", &["tarball", "model"]),
+    ("tarball", &[]),
     ("model", &[]),
 ];
 

@@ -396,7 +396,11 @@ impl Engine {
     }
 
     /// Sends a command to the container's actor and waits for the answer.
-    pub(super) async fn ask<T>(&self, key: &str, order: impl FnOnce(Reply<T>) -> Order) -> Result<T, Error> {
+    pub(super) async fn ask<T>(
+        &self,
+        key: &str,
+        order: impl FnOnce(Reply<T>) -> Order,
+    ) -> Result<T, Error> {
         let entry = self.core.registry.find(key)?;
         let (reply, answer) = oneshot::channel();
         let command = Command {

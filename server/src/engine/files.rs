@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::fs::OFlags;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
@@ -17,7 +16,8 @@ use super::container::lend::Loan;
 use super::idempotency::Claim;
 use super::{Answer, Call, Engine, Error};
 use crate::files::{
-    self, FileError, Inlet, Outlet, Partial, PathStat, Piece, Root, Unpack, Unpacked, WriteFile,
+    self, FileError, Inlet, LastLink, Outlet, Partial, PathStat, Piece, Root, Unpack, Unpacked,
+    WriteFile,
 };
 use crate::model::{Container, State};
 use crate::store::{Durability, Transaction};
@@ -88,16 +88,11 @@ impl Engine {
         &self,
         key: &str,
         path: &str,
-        follow_link: bool,
+        last_link: LastLink,
     ) -> Result<Download, Error> {
         let top = path.to_owned();
-        let flags = if follow_link {
-            OFlags::empty()
-        } else {
-            OFlags::NOFOLLOW
-        };
         self.download(key, path, move |root, head, to| {
-            let (held, stat) = files::open_any(root, &top, flags)?;
+            let (held, stat) = files::open_any(root, &top, last_link)?;
             let name = top.rsplit('/').next().unwrap_or_default();
             drop(head.send(stat));
             files::pack(held, name, to)
@@ -118,11 +113,17 @@ impl Engine {
         upload: FileUpload,
     ) -> Result<Answer<PathStat>, Error> {
         let path = what.path.clone();
-        self.upload(call, key, &path, upload, move |root, container, pieces, _| {
-            let owner = owner(container);
-            let stat = files::write(root, &WriteFile { owner, ..what }, pieces);
-            stat.map_err(|error| Partial { entries: 0, error })
-        })
+        self.upload(
+            call,
+            key,
+            &path,
+            upload,
+            move |root, container, pieces, _| {
+                let owner = owner(container);
+                let stat = files::write(root, &WriteFile { owner, ..what }, pieces);
+                stat.map_err(|error| Partial { entries: 0, error })
+            },
+        )
         .await
     }
 
@@ -138,10 +139,16 @@ impl Engine {
         upload: FileUpload,
     ) -> Result<Answer<Unpacked>, Error> {
         let path = what.path.clone();
-        self.upload(call, key, &path, upload, move |root, container, pieces, stop| {
-            let owner = owner(container);
-            files::unpack(root, &Unpack { owner, ..what }, pieces, stop)
-        })
+        self.upload(
+            call,
+            key,
+            &path,
+            upload,
+            move |root, container, pieces, stop| {
+                let owner = owner(container);
+                files::unpack(root, &Unpack { owner, ..what }, pieces, stop)
+            },
+        )
         .await
     }
 
@@ -329,7 +336,9 @@ impl<T> Work<T> {
             Ok(now) if now.state != State::Deleting => Error::OperationInProgress {
                 container: id,
                 operation: "start",
-                request_id: now.cause().map_or_else(String::new, |cause| cause.request_id.to_string()),
+                request_id: now
+                    .cause()
+                    .map_or_else(String::new, |cause| cause.request_id.to_string()),
             },
             Ok(_) | Err(_) => Error::DeletedConcurrently { container: id },
         }

@@ -6,7 +6,7 @@
 
 use std::os::fd::AsFd;
 
-use rustix::fs::{XattrFlags, getxattr, listxattr, setxattr};
+use rustix::fs::{XattrFlags, getxattr, listxattr, listxattr_query, setxattr};
 use rustix::io::Errno;
 
 use super::open::own_path;
@@ -29,7 +29,7 @@ fn travels(name: &[u8]) -> bool {
 /// The attributes of what is held.
 pub(super) fn read(held: impl AsFd) -> Result<Attributes, Errno> {
     let path = own_path(held);
-    let mut list = Vec::with_capacity(0);
+    let mut list = Vec::new();
     match names(&path, &mut list) {
         Err(Errno::NOTSUP) => return Ok(Vec::new()),
         other => other?,
@@ -48,7 +48,7 @@ pub(super) fn read(held: impl AsFd) -> Result<Attributes, Errno> {
 
 fn names(path: &str, list: &mut Vec<u8>) -> Result<(), Errno> {
     // Most files have none, and need no buffer to say so.
-    if listxattr(path, &mut [0_u8; 0])? == 0 {
+    if listxattr_query(path)? == 0 {
         return Ok(());
     }
     list.resize(MAX_LIST, 0);

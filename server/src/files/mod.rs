@@ -29,7 +29,7 @@ mod tests;
 pub use error::FileError;
 pub use pack::pack;
 pub use pipe::{Inlet, Outlet, Piece, inlet, outlet};
-pub use read::{PathKind, PathStat, copy, open_any, open_file, stat};
+pub use read::{LastLink, PathKind, PathStat, copy, open_any, open_file, stat};
 pub use root::{Root, Writable};
 pub use unpack::{Partial, Unpack, Unpacked, unpack};
 pub use write::{WriteFile, write};

@@ -42,7 +42,8 @@ fn bind(mount: &RootMount) -> Result<OwnedFd, FileError> {
 }
 
 fn overlay(mount: &RootMount) -> Result<OwnedFd, FileError> {
-    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| failed(mount, errno))?;
+    let fs =
+        fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| failed(mount, errno))?;
     fsconfig_set_string(&fs, "source", "overlay").map_err(|errno| failed(mount, errno))?;
     for option in &mount.options {
         configure(&fs, mount, option)?;

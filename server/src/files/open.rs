@@ -47,7 +47,13 @@ fn resolved(
 ) -> Result<OwnedFd, Errno> {
     let mut tries = 0;
     loop {
-        let opened = openat2(&directory, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
+        let opened = openat2(
+            &directory,
+            path,
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+            resolve,
+        );
         match opened {
             Err(Errno::AGAIN | Errno::INTR) if tries < TRIES => tries += 1,
             opened => return opened,

@@ -130,7 +130,8 @@ impl Packer {
             FileType::Directory => return self.directory(held, &stat),
             FileType::RegularFile => self.file(held, &stat)?,
             FileType::Symlink => {
-                let target = readlinkat(held, "", Vec::new()).map_err(|errno| self.failed(errno))?;
+                let target =
+                    readlinkat(held, "", Vec::new()).map_err(|errno| self.failed(errno))?;
                 self.write(held, &stat, Kind::Symlink, target.as_bytes())?;
             }
             FileType::Fifo => self.write(held, &stat, Kind::Fifo, b"")?,

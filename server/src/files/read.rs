@@ -48,22 +48,35 @@ pub enum PathKind {
     Other,
 }
 
+/// What is meant by a path whose last part is a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastLink {
+    /// What it leads to.
+    Followed,
+    /// The link.
+    Itself,
+}
+
 /// Describes a path, not following a link in its last part.
 ///
 /// # Errors
 /// [`FileError::NotFound`].
 pub fn stat(root: &Root, path: &str) -> Result<PathStat, FileError> {
-    let (_, stat) = open_any(root, path, OFlags::NOFOLLOW)?;
+    let (_, stat) = open_any(root, path, LastLink::Itself)?;
     Ok(stat)
 }
 
-/// Holds whatever is at a path; with `NOFOLLOW`, a link itself.
+/// Holds whatever is at a path.
 ///
 /// # Errors
 /// [`FileError::NotFound`].
-pub fn open_any(root: &Root, path: &str, flags: OFlags) -> Result<(OwnedFd, PathStat), FileError> {
+pub fn open_any(root: &Root, path: &str, link: LastLink) -> Result<(OwnedFd, PathStat), FileError> {
     let failed = |errno| FileError::of(errno, path);
-    let held = open::in_root(root, path, HOLD | flags).map_err(failed)?;
+    let flags = match link {
+        LastLink::Followed => HOLD,
+        LastLink::Itself => HOLD | OFlags::NOFOLLOW,
+    };
+    let held = open::in_root(root, path, flags).map_err(failed)?;
     let (stat, kind) = open::inspect(&held).map_err(failed)?;
     let target = match kind {
         FileType::Symlink => readlinkat(&held, "", Vec::new()).map_err(failed)?,
@@ -78,7 +91,7 @@ pub fn open_any(root: &Root, path: &str, flags: OFlags) -> Result<(OwnedFd, Path
 /// # Errors
 /// [`FileError::NotFound`], [`FileError::Kind`].
 pub fn open_file(root: &Root, path: &str) -> Result<(File, PathStat), FileError> {
-    let (held, described) = open_any(root, path, OFlags::empty())?;
+    let (held, described) = open_any(root, path, LastLink::Followed)?;
     if described.kind != PathKind::File {
         return Err(FileError::Kind {
             path: path.to_owned(),

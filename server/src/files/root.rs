@@ -36,8 +36,12 @@ impl Root {
     /// [`FileError::ProcessEnded`].
     pub fn of_process(pid: u32, group: &str) -> Result<Self, FileError> {
         // This directory stays this process's: it has nothing in it once the process is gone.
-        let process = open(format!("/proc/{pid}"), HOLD | OFlags::DIRECTORY, Mode::empty())
-            .map_err(|errno| ended_or(errno, pid))?;
+        let process = open(
+            format!("/proc/{pid}"),
+            HOLD | OFlags::DIRECTORY,
+            Mode::empty(),
+        )
+        .map_err(|errno| ended_or(errno, pid))?;
         let directory = openat(&process, "root", HOLD | OFlags::DIRECTORY, Mode::empty())
             .map_err(|errno| ended_or(errno, pid))?;
         if !groups_of(&process, pid)?.contains(group) {
@@ -95,8 +99,13 @@ impl AsFd for Root {
 
 /// The text of the process's control groups.
 fn groups_of(process: &OwnedFd, pid: u32) -> Result<String, FileError> {
-    let file = openat(process, "cgroup", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| ended_or(errno, pid))?;
+    let file = openat(
+        process,
+        "cgroup",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| ended_or(errno, pid))?;
     let mut text = String::new();
     match std::fs::File::from(file).read_to_string(&mut text) {
         Ok(_) => Ok(text),

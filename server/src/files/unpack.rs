@@ -97,7 +97,7 @@ pub fn unpack(
 /// The directory that all goes into.
 fn target(root: &Root, what: &Unpack) -> Result<OwnedFd, FileError> {
     root.require_writable(&what.path)?;
-    let (held, stat) = read::open_any(root, &what.path, OFlags::empty())?;
+    let (held, stat) = read::open_any(root, &what.path, read::LastLink::Followed)?;
     match stat.kind {
         read::PathKind::Directory => Ok(held),
         other => Err(FileError::Kind {

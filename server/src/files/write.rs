@@ -103,7 +103,11 @@ fn make_directory(above: &OwnedFd, name: &str, owner: Owner) -> Result<(), Errno
     let made = open::beneath(above, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
     // What is made is subject to the daemon's umask.
     fchmod(&made, Mode::from_raw_mode(PARENT_MODE))?;
-    fchown(&made, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))
+    fchown(
+        &made,
+        Some(Uid::from_raw(owner.uid)),
+        Some(Gid::from_raw(owner.gid)),
+    )
 }
 
 /// Follows links in the last part, which the kernel cannot do for a file that may not exist.
@@ -157,7 +161,11 @@ impl Place {
 
     /// Mode and owner of what is replaced.
     fn replaced(&self) -> Result<Option<(FileType, u32, Owner)>, Errno> {
-        match statat(&self.directory, self.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
+        match statat(
+            &self.directory,
+            self.name.as_slice(),
+            AtFlags::SYMLINK_NOFOLLOW,
+        ) {
             Ok(stat) => {
                 let owner = Owner {
                     uid: stat.st_uid,
@@ -196,9 +204,15 @@ impl<'a> Draft<'a> {
         {
             return Err(not_a_file(&what.path, open::kind_name(kind)));
         }
-        let (_, mode, owner) = replaced.unwrap_or((FileType::RegularFile, DEFAULT_MODE, what.owner));
+        let (_, mode, owner) =
+            replaced.unwrap_or((FileType::RegularFile, DEFAULT_MODE, what.owner));
         let (uid, gid) = (what.uid.unwrap_or(owner.uid), what.gid.unwrap_or(owner.gid));
-        fchown(&self.file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(failed)?;
+        fchown(
+            &self.file,
+            Some(Uid::from_raw(uid)),
+            Some(Gid::from_raw(gid)),
+        )
+        .map_err(failed)?;
         // After the owner: changing that takes set-user-id bits away.
         let mode = Mode::from_raw_mode(what.mode.unwrap_or(mode));
         fchmod(&self.file, mode).map_err(failed)?;

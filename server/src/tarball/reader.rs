@@ -307,8 +307,12 @@ impl Extension {
         };
         Ok(Metadata {
             mode: numeric(&old.mode, || header.mode())? & MODE_BITS,
-            uid: self.uid.map_or_else(|| numeric(&old.uid, || header.uid()), Ok)?,
-            gid: self.gid.map_or_else(|| numeric(&old.gid, || header.gid()), Ok)?,
+            uid: self
+                .uid
+                .map_or_else(|| numeric(&old.uid, || header.uid()), Ok)?,
+            gid: self
+                .gid
+                .map_or_else(|| numeric(&old.gid, || header.gid()), Ok)?,
             modified: self.modified.map_or_else(seconds, Ok)?,
             xattrs: self.xattrs,
             is_sparse: self.is_sparse,
@@ -543,7 +547,15 @@ mod tests {
         assert_eq!(Timestamp::parse(b"12.0000000019"), time(12, 1));
         assert_eq!(Timestamp::parse(b"-1"), time(-1, 0));
         assert_eq!(Timestamp::parse(b"-1.25"), time(-2, 750_000_000));
-        for malformed in [&b""[..], b"-", b"1.x", b"x", b".5", b"1.2.3", b"99999999999999999999"] {
+        for malformed in [
+            &b""[..],
+            b"-",
+            b"1.x",
+            b"x",
+            b".5",
+            b"1.2.3",
+            b"99999999999999999999",
+        ] {
             assert_eq!(Timestamp::parse(malformed), None);
         }
     }

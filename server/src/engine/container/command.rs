@@ -132,7 +132,9 @@ impl Order {
             Self::Stop { stop, .. } | Self::Restart { stop, .. } => (stop.expected_run, None),
             Self::Update { update, .. } => (None, update.etag.as_deref()),
             Self::Delete { delete, .. } => (None, delete.etag.as_deref()),
-            Self::ListProcesses { .. } | Self::LendRoot { .. } | Self::Settle { .. } => (None, None),
+            Self::ListProcesses { .. } | Self::LendRoot { .. } | Self::Settle { .. } => {
+                (None, None)
+            }
         }
     }
 

@@ -126,7 +126,7 @@ mod tests {
     #[tokio::test]
     async fn a_root_that_is_called_back_is_waited_for() {
         let mut loans = Loans::new(&CancellationToken::new());
-        let loan = loans.lend(root(), Arc::new(samples::container()));
+        let loan = loans.lend(root(), Arc::new(samples::container(samples::spec())));
         let mut returned = std::pin::pin!(loans.call_back());
         assert!(loan.called_back.is_cancelled());
         assert!(futures_util::poll!(returned.as_mut()).is_pending());
@@ -138,7 +138,7 @@ mod tests {
     async fn what_is_lent_after_a_call_back_is_not_called_back() {
         let mut loans = Loans::new(&CancellationToken::new());
         loans.call_back().await;
-        let loan = loans.lend(root(), Arc::new(samples::container()));
+        let loan = loans.lend(root(), Arc::new(samples::container(samples::spec())));
         assert!(!loan.called_back.is_cancelled());
         assert!(loans.root.upgrade().is_some(), "others share it");
         drop(loan);
@@ -149,7 +149,7 @@ mod tests {
     async fn the_servers_end_calls_everything_back() {
         let shutdown = CancellationToken::new();
         let mut loans = Loans::new(&shutdown);
-        let loan = loans.lend(root(), Arc::new(samples::container()));
+        let loan = loans.lend(root(), Arc::new(samples::container(samples::spec())));
         shutdown.cancel();
         assert!(loan.called_back.is_cancelled());
     }

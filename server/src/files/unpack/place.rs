@@ -2,14 +2,12 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, fchmod, fchown, mkdirat, statat, unlinkat,
-};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fchmod, fchown, mkdirat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
-use super::name::Name;
 use super::Unpacker;
+use super::name::Name;
 use crate::files::error::FileError;
 use crate::files::open::{self, HOLD};
 use crate::model::limits::MAX_ARCHIVE_DEPTH;
@@ -62,7 +60,11 @@ impl Unpacker<'_> {
         let made = open::beneath(above, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let owner = self.what.owner;
         fchmod(&made, Mode::from_raw_mode(PARENT_MODE))?;
-        fchown(&made, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
+        fchown(
+            &made,
+            Some(Uid::from_raw(owner.uid)),
+            Some(Gid::from_raw(owner.gid)),
+        )?;
         Ok(made)
     }
 

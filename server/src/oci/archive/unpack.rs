@@ -6,10 +6,10 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use super::blobs::{Blobs, read_error};
-use crate::tarball::{Entry, Kind, TarReader, decompress};
 use super::{ArchiveError, invalid};
 use crate::model::Digest;
 use crate::model::limits::{MAX_ARCHIVE_BYTES, MAX_PATH_BYTES};
+use crate::tarball::{Entry, Kind, TarReader, decompress};
 
 /// Entries of one archive: each costs a name in memory. An image of 127 layers needs 130.
 const MAX_ENTRIES: usize = 65_536;

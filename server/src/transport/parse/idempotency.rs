@@ -38,6 +38,8 @@ keyed!(
     RestartContainerRequest,
     SignalContainerRequest,
     ImportImageStart,
+    WriteArchiveStart,
+    WriteFileStart,
 );
 
 /// The call of `request` for the engine.

@@ -11,6 +11,7 @@
 pub(crate) mod container;
 pub(crate) mod event;
 mod field;
+pub(crate) mod file;
 mod filter;
 mod health;
 pub(crate) mod idempotency;

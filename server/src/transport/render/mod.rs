@@ -3,6 +3,7 @@
 
 pub(super) mod container;
 pub(super) mod event;
+pub(super) mod file;
 pub(super) mod image;
 pub(super) mod spec;
 pub(super) mod status;

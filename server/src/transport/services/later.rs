@@ -74,19 +74,6 @@ not_yet! {
 }
 
 not_yet! {
-    file_service_server::FileService
-    answer {
-        stat_path(v1::StatPathRequest) -> StatPathResponse,
-        write_archive(Streaming<v1::WriteArchiveRequest>) -> WriteArchiveResponse,
-        write_file(Streaming<v1::WriteFileRequest>) -> WriteFileResponse,
-    }
-    stream {
-        read_archive(v1::ReadArchiveRequest) -> ReadArchiveStream of ReadArchiveResponse,
-        read_file(v1::ReadFileRequest) -> ReadFileStream of ReadFileResponse,
-    }
-}
-
-not_yet! {
     log_service_server::LogService
     answer {}
     stream {

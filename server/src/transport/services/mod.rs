@@ -3,9 +3,11 @@
 
 mod container;
 mod event;
+mod file;
 mod image;
 mod later;
 mod system;
+mod upload;
 
 #[cfg(test)]
 mod tests;
@@ -32,7 +34,8 @@ use wharf_api::v1::stats_service_server::StatsServiceServer;
 use wharf_api::v1::system_service_server::SystemServiceServer;
 use wharf_api::{METHODS, Method, metadata};
 
-use super::{CallError, RequestContext, Violations};
+use super::parse::container::Targeted;
+use super::{CallError, RequestContext, Violations, parse};
 use crate::engine::{Answer, Engine};
 use crate::model::limits::MAX_MESSAGE_BYTES;
 
@@ -129,7 +132,9 @@ pub async fn build(setup: Setup) -> Result<Services, DescriptorError> {
             &setup
         ))))
         .add_service(limited!(ExecServiceServer::new(later())))
-        .add_service(limited!(FileServiceServer::new(later())))
+        .add_service(limited!(FileServiceServer::new(file::Files::new(
+            engine.clone()
+        ))))
         .add_service(limited!(LogServiceServer::new(later())))
         .add_service(limited!(StatsServiceServer::new(later())))
         .add_service(limited!(HealthServer::new(
@@ -162,6 +167,25 @@ fn parsed<T>(engine: &Engine, parse: impl FnOnce(&mut Violations) -> T) -> Resul
     let value = parse(&mut violations);
     violations.check(engine.backend_name())?;
     Ok(value)
+}
+
+/// Parses a request about one container. If the container does not exist, that is said before whatever
+/// else is wrong with the request.
+fn parsed_of<R: Targeted, T>(
+    engine: &Engine,
+    request: R,
+    parse: impl FnOnce(R, &mut Violations) -> T,
+) -> Result<T, CallError> {
+    let key = request.container().to_owned();
+    let mut named = false;
+    parsed(engine, |out| {
+        named = parse::container::key(&request, out);
+        parse(request, out)
+    })
+    .map_err(|refusal| match named.then(|| engine.get(&key)) {
+        Some(Err(missing)) => missing.into(),
+        Some(Ok(_)) | None => refusal,
+    })
 }
 
 /// What a parser returns `None` for has a violation, so this cannot happen.

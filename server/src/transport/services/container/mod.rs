@@ -11,7 +11,7 @@ use wharf_api::v1;
 use wharf_api::v1::ContainerView;
 use wharf_api::v1::container_service_server::ContainerService;
 
-use super::{Answers, complete, keyed, not_supported, parsed};
+use super::{Answers, complete, keyed, not_supported, parsed, parsed_of};
 use crate::engine::{self, Engine};
 use crate::model::{Container, Run};
 use crate::transport::parse::container::Targeted;
@@ -29,23 +29,12 @@ impl Containers {
         Self { engine }
     }
 
-    /// Parses a request about one container. If the container does not exist, that is said before
-    /// whatever else is wrong with the request.
     fn parsed<R: Targeted, T>(
         &self,
         request: R,
         parse: impl FnOnce(R, &mut Violations) -> T,
     ) -> Result<T, CallError> {
-        let key = request.container().to_owned();
-        let mut named = false;
-        parsed(&self.engine, |out| {
-            named = parse::container::key(&request, out);
-            parse(request, out)
-        })
-        .map_err(|refusal| match named.then(|| self.engine.get(&key)) {
-            Some(Err(missing)) => missing.into(),
-            Some(Ok(_)) | None => refusal,
-        })
+        parsed_of(&self.engine, request, parse)
     }
 
     fn show(&self, container: &Container, view: ContainerView) -> v1::Container {

@@ -7,7 +7,7 @@ use wharf_api::v1;
 const NOT_BUILT: &str = "NOT_IMPLEMENTED";
 
 /// What the server can do: a name, and the methods that need it.
-const AVAILABLE: [(&str, &[&str]); 16] = [
+const AVAILABLE: [(&str, &[&str]); 19] = [
     ("container.create", &["CreateContainer"]),
     ("container.read", &["GetContainer", "ListContainers"]),
     ("container.update", &["UpdateContainer"]),
@@ -23,6 +23,9 @@ const AVAILABLE: [(&str, &[&str]); 16] = [
     ("container.prune", &["PruneContainers"]),
     ("event.watch", &["WatchEvents"]),
     ("event.list", &["ListEvents"]),
+    ("file.stat", &["StatPath"]),
+    ("file.read", &["ReadArchive", "ReadFile"]),
+    ("file.write", &["WriteArchive", "WriteFile"]),
     ("image.read", &["GetImage", "ListImages"]),
     ("image.import", &["ImportImage"]),
     ("image.manage", &["TagImage", "DeleteImage"]),
@@ -30,7 +33,7 @@ const AVAILABLE: [(&str, &[&str]); 16] = [
 ];
 
 /// What it cannot do yet, methods first.
-const NOT_YET: [(&str, &[&str]); 40] = [
+const NOT_YET: [(&str, &[&str]); 37] = [
     ("container.attach", &["AttachContainer", "FollowContainer"]),
     ("container.resize", &["ResizeContainer"]),
     ("container.run", &["RunContainer"]),
@@ -46,9 +49,6 @@ const NOT_YET: [(&str, &[&str]); 40] = [
     ("exec.signal", &["SignalExec"]),
     ("exec.resize", &["ResizeExec"]),
     ("exec.wait", &["WaitExec"]),
-    ("file.stat", &["StatPath"]),
-    ("file.read", &["ReadArchive", "ReadFile"]),
-    ("file.write", &["WriteArchive", "WriteFile"]),
     ("image.pull", &["PullImage"]),
     ("image.push", &["PushImage"]),
     ("image.prune", &["PruneImages"]),
