@@ -27,13 +27,14 @@
 mod address;
 mod client;
 mod connection;
+mod download;
 mod error;
-mod import;
 mod options;
 mod pages;
 mod resume;
 mod retry;
 mod rpc;
+mod upload;
 mod wait;
 mod watch;
 
@@ -44,11 +45,13 @@ mod tests;
 
 pub use address::{Address, AddressError, HOST_VARIABLE};
 pub use client::{Client, Messages};
+pub use download::{Content, Download};
 pub use error::{CallError, Error, Violation};
 pub use options::{CallOptions, RequestId, RequestIdError, TraceParent, TraceParentError};
 pub use pages::{Paged, Pages};
 pub use retry::{RetryPolicy, is_repeatable};
 pub use rpc::{ServerStreaming, Unary};
 pub use tonic::Code;
+pub use upload::Upload;
 pub use watch::EventWatch;
 pub use wharf_api::{ErrorReason, v1};

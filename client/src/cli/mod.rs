@@ -4,6 +4,7 @@
 //! only [`failure`] knows exit codes.
 
 mod container_flags;
+mod cp;
 mod create;
 mod each;
 mod events;
@@ -63,6 +64,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Run(Box<run::Run>),
     Create(Box<create::Create>),
+    Cp(cp::Cp),
     Start(start::Start),
     Stop(stop::Stop),
     Restart(restart::Restart),
@@ -156,6 +158,7 @@ impl Command {
         match self {
             Self::Run(command) => command.execute(session).await,
             Self::Create(command) => command.execute(session).await,
+            Self::Cp(command) => command.execute(session).await,
             Self::Start(command) => command.execute(session).await,
             Self::Stop(command) => command.execute(session).await,
             Self::Restart(command) => command.execute(session).await,
