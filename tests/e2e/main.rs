@@ -29,6 +29,7 @@ mod cli;
 mod cli_wharfd;
 mod clients;
 mod examples;
+mod files;
 mod harness_works;
 mod lifecycle;
 mod outage;
