@@ -140,6 +140,7 @@ pub(super) fn name(errno: Errno) -> String {
     let known = match errno {
         Errno::AGAIN => "EAGAIN",
         Errno::BUSY => "EBUSY",
+        Errno::EXIST => "EEXIST",
         Errno::INVAL => "EINVAL",
         Errno::IO => "EIO",
         Errno::MFILE => "EMFILE",

@@ -1,7 +1,6 @@
 //! `wharf cp`, in all the ways that docker's habits know.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -121,8 +120,8 @@ fn a_tar_goes_through_standard_input_and_output() {
         assert!(output.status.success(), "{output:?}");
         let command = wharf.command(["cp", "running:/tmp/from-tar", "-"]);
         let output = process::run(command, std::time::Duration::from_secs(60)).await;
-        assert!(output.status.success());
-        std::io::stderr().write_all(&output.stderr).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
         let mut tar = tar::Archive::new(&output.stdout[..]);
         let names: Vec<_> = tar
             .entries()

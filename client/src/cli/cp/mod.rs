@@ -113,7 +113,10 @@ impl Cp {
         let (reader, writer) = tokio::io::duplex(PIPE);
         let archiving =
             spawn_blocking(move || archive::archive(&path, top, SyncIoBridge::new(writer)));
-        let content = Made { reader, archiving };
+        let content = Made {
+            reader,
+            archiving: Some(archiving),
+        };
         let target = Inside {
             path: directory,
             ..to.clone()
@@ -185,7 +188,8 @@ fn joined(result: Result<io::Result<()>, tokio::task::JoinError>) -> io::Result<
 /// An archive while it is made. It ends well only if its making does.
 struct Made {
     reader: tokio::io::DuplexStream,
-    archiving: JoinHandle<io::Result<()>>,
+    /// Until it has ended.
+    archiving: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl AsyncRead for Made {
@@ -195,11 +199,15 @@ impl AsyncRead for Made {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        match Pin::new(&mut self.reader).poll_read(context, buffer) {
-            Poll::Ready(Ok(())) if buffer.filled().len() == before && buffer.remaining() > 0 => {
-                Pin::new(&mut self.archiving).poll(context).map(joined)
+        let read = Pin::new(&mut self.reader).poll_read(context, buffer);
+        let is_end = matches!(read, Poll::Ready(Ok(()))) && buffer.filled().len() == before;
+        match &mut self.archiving {
+            Some(archiving) if is_end && buffer.remaining() > 0 => {
+                let ended = std::task::ready!(Pin::new(archiving).poll(context));
+                self.archiving = None;
+                Poll::Ready(joined(ended))
             }
-            other => other,
+            _ => read,
         }
     }
 }

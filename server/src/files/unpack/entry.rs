@@ -43,7 +43,11 @@ impl Unpacker<'_> {
             Some(other) => return Err(Self::kind_mismatch(name, "directory", other)),
             None => {}
         }
-        mkdirat(&place.parent, place.name, Mode::RWXU).map_err(|errno| name.failed(errno))
+        match mkdirat(&place.parent, place.name, Mode::RWXU) {
+            // Something inside was quicker: opening it tells what it is.
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(name.failed(errno)),
+        }
     }
 
     /// One that does not become whole is removed. The bytes of its contents.
@@ -55,11 +59,11 @@ impl Unpacker<'_> {
     ) -> Result<u64, FileError> {
         let owner = self.owner(name, entry)?;
         let place = self.place(name)?;
-        self.clear(name, &place, "file")?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&place.parent, place.name, flags, Mode::RUSR | Mode::WUSR);
-        let file = file.map_err(|errno| name.failed(errno))?;
+        let file = self.make(name, &place, "file", || {
+            openat(&place.parent, place.name, flags, Mode::RUSR | Mode::WUSR)
+        })?;
         let written = fill(File::from(file), name, entry, owner, data);
         if written.is_err()
             && let Err(errno) = place.unlink()
@@ -74,8 +78,9 @@ impl Unpacker<'_> {
         let failed = |errno| name.failed(errno);
         let owner = self.owner(name, entry)?;
         let place = self.place(name)?;
-        self.clear(name, &place, "symlink")?;
-        symlinkat(entry.link.as_slice(), &place.parent, place.name).map_err(failed)?;
+        self.make(name, &place, "symlink", || {
+            symlinkat(entry.link.as_slice(), &place.parent, place.name)
+        })?;
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
         let (uid, gid) = ids(owner);
         chownat(&place.parent, place.name, uid, gid, nofollow).map_err(failed)?;
@@ -91,17 +96,15 @@ impl Unpacker<'_> {
             return Ok(());
         }
         let place = self.place(name)?;
-        self.clear(name, &place, "file")?;
-        let linked = linkat(
-            &source.parent,
-            source.name,
-            &place.parent,
-            place.name,
-            AtFlags::empty(),
-        );
-        linked.map_err(|errno| match errno {
-            Errno::XDEV => FileError::archive(format!("{name} links over mounts")),
-            errno => name.failed(errno),
+        self.make(name, &place, "file", || {
+            let (from, to) = (&source, &place);
+            linkat(
+                &from.parent,
+                from.name,
+                &to.parent,
+                to.name,
+                AtFlags::empty(),
+            )
         })
     }
 
@@ -125,15 +128,10 @@ impl Unpacker<'_> {
         let failed = |errno| name.failed(errno);
         let owner = self.owner(name, entry)?;
         let place = self.place(name)?;
-        self.clear(name, &place, "special file")?;
-        mknodat(
-            &place.parent,
-            place.name,
-            FileType::Fifo,
-            Mode::RUSR | Mode::WUSR,
-            0,
-        )
-        .map_err(failed)?;
+        let mode = Mode::RUSR | Mode::WUSR;
+        self.make(name, &place, "special file", || {
+            mknodat(&place.parent, place.name, FileType::Fifo, mode, 0)
+        })?;
         let held = open::beneath(&place.parent, place.name, HOLD).map_err(failed)?;
         set_metadata(&held, entry, owner).map_err(failed)?;
         set_time(&held, entry.metadata.modified).map_err(failed)

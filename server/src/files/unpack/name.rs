@@ -60,7 +60,9 @@ impl Name {
     /// What a failed system call on the entry means.
     pub(super) fn failed(&self, errno: Errno) -> FileError {
         match errno {
-            Errno::LOOP | Errno::XDEV => FileError::archive(format!("{self} runs through a link")),
+            Errno::LOOP | Errno::XDEV => {
+                FileError::archive(format!("{self} runs through a link, or over mounts"))
+            }
             Errno::NAMETOOLONG => FileError::archive(format!("{self} is too long a name")),
             errno => FileError::of(errno, &self.0),
         }

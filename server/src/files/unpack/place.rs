@@ -13,6 +13,8 @@ use crate::files::open::{self, HOLD};
 use crate::model::limits::MAX_ARCHIVE_DEPTH;
 
 const PARENT_MODE: u32 = 0o755;
+/// How often a place is cleared that is taken again in the same moment.
+const TRIES: usize = 100;
 
 /// A directory below the target, and a name in it.
 pub(super) struct Place<'a> {
@@ -56,7 +58,11 @@ impl Unpacker<'_> {
     }
 
     fn make_directory(&self, above: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
-        mkdirat(above, name, Mode::from_raw_mode(PARENT_MODE))?;
+        match mkdirat(above, name, Mode::from_raw_mode(PARENT_MODE)) {
+            // Something inside was quicker: opening it tells what it is.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
         let made = open::beneath(above, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let owner = self.what.owner;
         fchmod(&made, Mode::from_raw_mode(PARENT_MODE))?;
@@ -68,13 +74,26 @@ impl Unpacker<'_> {
         Ok(made)
     }
 
-    /// Removes what is in an entry's place, as far as it may.
-    pub(super) fn clear(
+    /// Makes an entry where nothing is. Something inside may be quicker each time: then it wins.
+    pub(super) fn make<T>(
         &self,
         name: &Name,
         place: &Place<'_>,
         want: &'static str,
-    ) -> Result<(), FileError> {
+        make: impl Fn() -> Result<T, Errno>,
+    ) -> Result<T, FileError> {
+        for _ in 0..TRIES {
+            self.clear(name, place, want)?;
+            match make() {
+                Err(Errno::EXIST) => {}
+                made => return made.map_err(|errno| name.failed(errno)),
+            }
+        }
+        Err(name.failed(Errno::EXIST))
+    }
+
+    /// Removes what is in an entry's place, as far as it may.
+    fn clear(&self, name: &Name, place: &Place<'_>, want: &'static str) -> Result<(), FileError> {
         let failed = |errno| name.failed(errno);
         match place.kind().map_err(failed)? {
             None => Ok(()),
