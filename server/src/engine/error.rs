@@ -84,7 +84,7 @@ pub enum Error {
     #[error(transparent)]
     Archive(#[from] ArchiveError),
 
-    #[error("container {container}: {error}")]
+    #[error("{error}")]
     File { container: String, error: FileError },
     /// A write of several entries that failed in the middle.
     #[error("{error}; {entries} entries were written before")]

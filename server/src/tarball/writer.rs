@@ -80,7 +80,8 @@ fn header(entry: &WriteEntry<'_>) -> Header {
     header.set_mode(metadata.mode);
     header.set_uid(metadata.uid.min(MAX_ID));
     header.set_gid(metadata.gid.min(MAX_ID));
-    header.set_size(entry.size.min(MAX_NUMBER));
+    // Beyond octal it is in binary, which most readers take as well.
+    header.set_size(entry.size);
     let seconds = u64::try_from(metadata.modified.seconds).unwrap_or(0);
     header.set_mtime(seconds.min(MAX_NUMBER));
     header.set_cksum();

@@ -116,7 +116,7 @@ fn a_tar_goes_through_standard_input_and_output() {
         fs::write(place.join("in.tar"), archive).unwrap();
         let mut command = wharf.command(["cp", "-", "running:/tmp"]);
         command.stdin(Stdio::from(fs::File::open(place.join("in.tar")).unwrap()));
-        let output = process::run(command, std::time::Duration::from_secs(60)).await;
+        let output = process::run_with_input(command, std::time::Duration::from_secs(60)).await;
         assert!(output.status.success(), "{output:?}");
         let command = wharf.command(["cp", "running:/tmp/from-tar", "-"]);
         let output = process::run(command, std::time::Duration::from_secs(60)).await;

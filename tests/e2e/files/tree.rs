@@ -119,8 +119,8 @@ fn one_of_everything(top: &Path) {
     fs::write(top.join("setuid"), "#!").unwrap();
     fs::set_permissions(top.join("setuid"), Permissions::from_mode(0o4751)).unwrap();
     let sparse = File::create(top.join("sparse")).unwrap();
-    sparse.set_len(64 << 20).unwrap();
-    sparse.write_all_at(b"in the middle", 20 << 20).unwrap();
+    sparse.set_len(8 << 20).unwrap();
+    sparse.write_all_at(b"in the middle", 5 << 20).unwrap();
     set_time(&top.join("absolute"), 1_500_000_000, 1);
     set_time(&top.join("grün"), -5, 250_000_000);
     set_time(&top.join("d/empty"), 1_400_000_000, 999_999_999);

@@ -20,6 +20,8 @@ use super::place::{Placement, Top};
 
 /// How much is looked at for zeros at once: a block of common file systems.
 const BLOCK: usize = 4 << 10;
+/// The largest pax header that a server sends.
+const MAX_PAX: u64 = 2 << 20;
 
 /// Extracts an archive. Owners are kept if asked for, and otherwise whoever extracts.
 pub(super) fn extract(archive: impl Read, placement: &Placement, owners: bool) -> io::Result<()> {
@@ -28,10 +30,19 @@ pub(super) fn extract(archive: impl Read, placement: &Placement, owners: bool) -
         owners,
         symlinks: Vec::new(),
         directories: Vec::new(),
+        pax: Pax::default(),
     };
     let mut archive = tar::Archive::new(archive);
-    for entry in archive.entries()? {
-        extractor.take(&mut entry?)?;
+    // As they are: the library's own reading of pax headers takes no binary values.
+    for entry in archive.entries()?.raw(true) {
+        let mut entry = entry?;
+        match entry.header().entry_type() {
+            EntryType::XHeader => extractor.pax = Pax::read(&mut entry)?,
+            _ => {
+                extractor.take(&mut entry)?;
+                extractor.pax = Pax::default();
+            }
+        }
     }
     // Up to the end of the stream, so that the other side can finish.
     io::copy(&mut archive.into_inner(), &mut io::sink())?;
@@ -53,15 +64,59 @@ struct Extractor<'a> {
     symlinks: Vec<(PathBuf, PathBuf, About)>,
     /// Their times are set last.
     directories: Vec<(PathBuf, About)>,
+    /// What was said of the entry that comes next.
+    pax: Pax,
+}
+
+/// The records of a pax header.
+#[derive(Default)]
+struct Pax(Vec<(Vec<u8>, Vec<u8>)>);
+
+impl Pax {
+    /// Records of the form `length key=value\n`, where the length counts the record itself.
+    fn read(from: &mut impl Read) -> io::Result<Self> {
+        let mut data = Vec::new();
+        from.take(MAX_PAX).read_to_end(&mut data)?;
+        let mut records = Vec::new();
+        let mut rest = data.as_slice();
+        while !rest.is_empty() {
+            let (record, more) =
+                split_record(rest).ok_or_else(|| refused("a pax header is malformed"))?;
+            records.push(record);
+            rest = more;
+        }
+        Ok(Self(records))
+    }
+
+    fn get(&self, wanted: &[u8]) -> Option<&[u8]> {
+        let record = self.0.iter().rev().find(|(key, _)| key == wanted);
+        record.map(|(_, value)| value.as_slice())
+    }
+}
+
+type Record = (Vec<u8>, Vec<u8>);
+
+fn split_record(data: &[u8]) -> Option<(Record, &[u8])> {
+    let space = data.iter().position(|byte| *byte == b' ')?;
+    let length: usize = std::str::from_utf8(&data[..space]).ok()?.parse().ok()?;
+    let record = data.get(space + 1..length)?.strip_suffix(b"\n")?;
+    let equals = record.iter().position(|byte| *byte == b'=')?;
+    let (key, value) = (&record[..equals], &record[equals + 1..]);
+    Some(((key.to_vec(), value.to_vec()), &data[length..]))
 }
 
 impl Extractor<'_> {
     fn take(&mut self, entry: &mut Entry<'_, impl Read>) -> io::Result<()> {
-        let Some(path) = self.place(&entry.path_bytes())? else {
+        let name = self.pax.get(b"path").map(<[u8]>::to_vec);
+        let name = name.unwrap_or_else(|| entry.path_bytes().into_owned());
+        let Some(path) = self.place(&name)? else {
             return Ok(());
         };
         self.require_directories(&path)?;
         let about = self.about(entry)?;
+        let link = self.pax.get(b"linkpath").map(<[u8]>::to_vec);
+        let link = link.or_else(|| entry.link_name_bytes().map(|link| link.into_owned()));
+        let link = link.unwrap_or_default();
         match entry.header().entry_type() {
             EntryType::Directory => {
                 match fs::create_dir(&path) {
@@ -73,13 +128,12 @@ impl Extractor<'_> {
                 Ok(())
             }
             EntryType::Symlink => {
-                let target = entry.link_name_bytes().unwrap_or_default().into_owned();
                 self.symlinks
-                    .push((path, OsString::from_vec(target).into(), about));
+                    .push((path, OsString::from_vec(link).into(), about));
                 Ok(())
             }
             EntryType::Link => {
-                let first = self.place(&entry.link_name_bytes().unwrap_or_default())?;
+                let first = self.place(&link)?;
                 let first = first.ok_or_else(|| refused("a link leads to no file"))?;
                 self.require_directories(&first)?;
                 remove_file(&path)?;
@@ -136,7 +190,7 @@ impl Extractor<'_> {
         Ok(())
     }
 
-    fn about(&self, entry: &mut Entry<'_, impl Read>) -> io::Result<About> {
+    fn about(&self, entry: &Entry<'_, impl Read>) -> io::Result<About> {
         let header = entry.header();
         let mode = header.mode()? & 0o7777;
         let id = |id: u64| u32::try_from(id).map_err(|_| refused("an owner is impossible"));
@@ -148,10 +202,8 @@ impl Extractor<'_> {
             modified: (seconds, 0),
             attributes: Vec::new(),
         };
-        if let Some(extensions) = entry.pax_extensions()? {
-            for extension in extensions {
-                about.extend(extension?)?;
-            }
+        for (key, value) in &self.pax.0 {
+            about.extend(key, value)?;
         }
         Ok(about)
     }
@@ -174,8 +226,7 @@ impl Extractor<'_> {
 }
 
 impl About {
-    fn extend(&mut self, extension: tar::PaxExtension<'_>) -> io::Result<()> {
-        let (key, value) = (extension.key_bytes(), extension.value_bytes());
+    fn extend(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
         let number = || {
             let text = std::str::from_utf8(value).ok();
             let number = text.and_then(|text| text.parse().ok());
