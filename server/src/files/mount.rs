@@ -97,10 +97,10 @@ fn split_layers(layers: &str) -> Vec<String> {
 }
 
 fn failed(mount: &RootMount, errno: Errno) -> FileError {
-    let upper = mount.options.iter();
-    let upper = upper.filter_map(|option| option.strip_prefix("upperdir="));
+    let mut upper = mount.options.iter().rev();
+    let upper = upper.find_map(|option| option.strip_prefix("upperdir="));
     FileError::Mount {
-        source_path: upper.last().unwrap_or(&mount.source).to_owned(),
+        source_path: upper.unwrap_or(&mount.source).to_owned(),
         errno: name(errno),
     }
 }

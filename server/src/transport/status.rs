@@ -210,25 +210,25 @@ fn of_failure(failure: &Failure) -> Facts {
 }
 
 #[rustfmt::skip] // A table: one error, one row.
-fn of_file(container: &String, error: &FileError) -> Facts {
+fn of_file(container: &str, error: &FileError) -> Facts {
     use FileError as E;
     match error {
-        E::NotFound { path } => Facts::new(R::PathNotFound, [("path", path), ("container", container)]),
+        E::NotFound { path } => Facts::new(R::PathNotFound, [("path", path), ("container", &container)]),
         E::Kind { path, want, have } => Facts::new(R::PathKindMismatch, [("path", path), ("want", want), ("have", have)]),
-        E::ReadOnly { path } => Facts::new(R::RootReadOnly, [("path", path), ("container", container)]),
+        E::ReadOnly { path } => Facts::new(R::RootReadOnly, [("path", path), ("container", &container)]),
         E::NoSpace { path } => Facts::new(R::NoSpace, [("path", path)]),
         E::Archive { problem } => Facts::new(R::ArchiveInvalid, [("problem", problem)]),
         E::TooDeep { .. } => Facts::new(R::InvalidField, [("firstField", &"path")]),
         E::Host { resource, errno } => Facts::new(R::HostResources, [("resource", resource), ("errno", errno)]),
         E::Mount { source_path, errno } => Facts::new(
             R::MountFailed,
-            [("container", container), ("target", &"/"), ("source", source_path), ("errno", errno)],
+            [("container", &container), ("target", &"/"), ("source", source_path), ("errno", errno)],
         ),
         E::KernelFeature { feature } => Facts::new(R::KernelFeatureMissing, [("feature", feature)]),
         // The engine says what the container is busy with.
         E::ProcessEnded => Facts::new(
             R::OperationInProgress,
-            [("container", container), ("operation", &"exit"), ("requestId", &"")],
+            [("container", &container), ("operation", &"exit"), ("requestId", &"")],
         ),
         E::Stopped => Facts::new(R::CallerCancelled, [("mutationApplied", &applied_text(Applied::Unknown))]),
     }
