@@ -9,19 +9,20 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 use wharf_api::v1::{
-    FollowLogsRequest, ImportImageResponse, ImportImageStart, StreamLogsRequest,
-    WaitContainerRequest, WaitResult, WatchEventsRequest,
+    FollowLogsRequest, StreamLogsRequest, WaitContainerRequest, WaitResult, WatchEventsRequest,
 };
 use wharf_api::{ErrorReason, Method, metadata};
 
 use crate::address::{Address, AddressError};
 use crate::connection::{Connection, Cut};
+use crate::download::{Content, Download};
 use crate::error::Error;
 use crate::logs::{LogFollow, Logs};
 use crate::options::{CallOptions, RequestId};
 use crate::pages::{Paged, Pages};
 use crate::retry::{Progress, is_repeatable};
 use crate::rpc::{ServerStreaming, Unary};
+use crate::upload::Upload;
 use crate::watch::EventWatch;
 
 /// How long after its deadline a call is given to hear that from the server, whose answer says more
@@ -175,20 +176,27 @@ impl Client {
         crate::wait::wait(self, request).await
     }
 
-    /// Imports an image archive (plain, gzip or zstd tar) as it is read, in chunks of at most
-    /// 256 KiB, with its size and SHA-256 digest at the end. Never repeated.
+    /// Imports an image archive, unpacks an archive of files into a container or writes one file there,
+    /// as `start` says. The content (for archives plain, gzip or zstd tar) is sent as it is read, in
+    /// chunks of at most 256 KiB, with its size and SHA-256 digest at the end. Never repeated.
     ///
     /// # Errors
-    /// [`Error::Read`] if `archive` fails, with nothing imported; else as [`Self::call`].
-    pub async fn import<A>(
-        &self,
-        start: ImportImageStart,
-        archive: A,
-    ) -> Result<ImportImageResponse, Error>
+    /// [`Error::Read`] if `content` fails: nothing is imported, no file is written, and of an archive of
+    /// files what was unpacked so far stays. Else as [`Self::call`].
+    pub async fn upload<U, A>(&self, start: U, content: A) -> Result<U::Response, Error>
     where
+        U: Upload,
         A: AsyncRead + Unpin + Send + 'static,
     {
-        crate::import::import(self, start, archive).await
+        crate::upload::upload(self, start, content).await
+    }
+
+    /// Reads a file of a container, or a path with all below it as tar.
+    ///
+    /// # Errors
+    /// As [`Self::stream`].
+    pub async fn download<R: Content>(&self, request: R) -> Result<Download<R>, Error> {
+        Download::open(self, request).await
     }
 
     /// Whether the retry policy repeats anything.

@@ -27,8 +27,8 @@
 mod address;
 mod client;
 mod connection;
+mod download;
 mod error;
-mod import;
 mod logs;
 mod options;
 mod pages;
@@ -37,6 +37,7 @@ mod resume;
 mod retry;
 mod rpc;
 mod severable;
+mod upload;
 mod wait;
 mod watch;
 
@@ -47,6 +48,7 @@ mod tests;
 
 pub use address::{Address, AddressError, HOST_VARIABLE};
 pub use client::{Client, Messages};
+pub use download::{Content, Download};
 pub use error::{CallError, Error, Violation};
 pub use logs::{LogFollow, Logs};
 pub use options::{CallOptions, RequestId, RequestIdError, TraceParent, TraceParentError};
@@ -55,5 +57,6 @@ pub use process::{Follow, Input, InputError, InputFate, Output, Session};
 pub use retry::{RetryPolicy, is_repeatable};
 pub use rpc::{ServerStreaming, Unary};
 pub use tonic::Code;
+pub use upload::Upload;
 pub use watch::EventWatch;
 pub use wharf_api::{ErrorReason, v1};

@@ -209,7 +209,7 @@ async fn an_import_streams_start_chunks_and_end_with_the_digest() {
     server
         .client()
         .await
-        .import(start.clone(), archive)
+        .upload(start.clone(), archive)
         .await
         .unwrap();
     let parts: Vec<_> = server.calls()[0]
@@ -261,7 +261,7 @@ async fn an_archive_that_cannot_be_read_is_never_ended() {
     let error = server
         .client()
         .await
-        .import(ImportImageStart::default(), Broken)
+        .upload(ImportImageStart::default(), Broken)
         .await
         .unwrap_err();
     assert!(matches!(error, Error::Read(_)), "{error:?}");

@@ -32,6 +32,7 @@ mod clients;
 mod disconnect;
 mod examples;
 mod exec;
+mod files;
 mod harness_works;
 mod lifecycle;
 mod outage;

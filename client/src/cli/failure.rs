@@ -36,6 +36,8 @@ pub(crate) enum Failure {
     File { path: PathBuf, source: io::Error },
     #[error("cannot write {path}: {source}", path = path.display())]
     IdFile { path: PathBuf, source: io::Error },
+    #[error("cannot copy {path}: {source}", path = path.display())]
+    Copy { path: PathBuf, source: io::Error },
     #[error("cannot write the output: {0}")]
     Output(#[source] io::Error),
     #[error("cannot show a message as JSON: {0}")]
@@ -102,7 +104,9 @@ fn line(error: &Error) -> String {
         | Error::Deadline { .. }
         | Error::Call(_)
         | Error::Incomplete { .. }
-        | Error::Read(_) => error.to_string(),
+        | Error::Mismatch { .. }
+        | Error::Read(_)
+        | Error::Write(_) => error.to_string(),
     };
     if let Some(id) = error.request_id() {
         line.push_str(&format!(" ({}, request {id})", reason_name(error)));
@@ -127,7 +131,9 @@ fn reason_name(error: &Error) -> String {
         | Error::Address(_)
         | Error::Connect { .. }
         | Error::Incomplete { .. }
-        | Error::Read(_) => code_name(Code::Unavailable).to_owned(),
+        | Error::Mismatch { .. }
+        | Error::Read(_)
+        | Error::Write(_) => code_name(Code::Unavailable).to_owned(),
     }
 }
 

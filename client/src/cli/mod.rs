@@ -6,6 +6,7 @@
 mod attach;
 mod attached;
 mod container_flags;
+mod cp;
 mod create;
 mod each;
 mod events;
@@ -72,6 +73,7 @@ pub(crate) enum Command {
     Exec(Box<exec::Exec>),
     Attach(attach::Attach),
     Logs(logs::Logs),
+    Cp(cp::Cp),
     Start(start::Start),
     Stop(stop::Stop),
     Restart(restart::Restart),
@@ -169,6 +171,7 @@ impl Command {
             Self::Exec(command) => command.execute(session).await,
             Self::Attach(command) => command.execute(session).await,
             Self::Logs(command) => command.execute(session).await,
+            Self::Cp(command) => command.execute(session).await,
             Self::Start(command) => command.execute(session).await,
             Self::Stop(command) => command.execute(session).await,
             Self::Restart(command) => command.execute(session).await,

@@ -6,6 +6,7 @@ pub mod client;
 pub mod containerd;
 pub mod direct;
 pub mod events;
+pub mod files;
 pub mod image;
 pub mod keeper;
 pub mod leaks;
