@@ -128,6 +128,7 @@ fn leftovers_are_also_looked_for_while_the_server_runs() {
         up.engine.core.backend.create(&stray).await.unwrap();
         let files = up.engine.core.container_dir(stray.id);
         std::fs::create_dir_all(&files).unwrap();
+        std::fs::create_dir_all(up.engine.core.container_dir(kept)).unwrap();
         up.pass(limits::SWEEP_INTERVAL).await;
         up.pass(limits::SWEEP_INTERVAL).await;
         assert_eq!(up.control.containers(), [kept]);
