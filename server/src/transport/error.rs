@@ -43,7 +43,7 @@ pub enum CallError {
     #[error("{field} is malformed, or of another server")]
     CursorInvalid {
         /// Its path in the request.
-        field: &'static str,
+        field: String,
     },
     /// Events after a cursor are gone.
     #[error("events after the cursor are gone; the oldest resume point is {oldest}")]

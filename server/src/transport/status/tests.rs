@@ -401,7 +401,9 @@ fn of_the_transport() -> Vec<Row> {
         ),
         (CallError::PageTokenInvalid, R::PageTokenInvalid, &["field"]),
         (
-            CallError::CursorInvalid { field: "cursor" },
+            CallError::CursorInvalid {
+                field: "cursor".to_owned(),
+            },
             R::CursorInvalid,
             &["field"],
         ),
