@@ -11,6 +11,7 @@ pub mod error;
 pub mod exec;
 mod idempotency;
 mod image;
+pub mod logs;
 mod names;
 pub mod query;
 mod recovery;
