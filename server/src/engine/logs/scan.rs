@@ -30,6 +30,8 @@ pub(super) struct Scan {
     pub(super) limit: Option<Limit>,
     /// No run after this one is told of.
     pub(super) last_run: Option<u64>,
+    /// Entries of one message, with what they take besides their bytes.
+    pub(super) batch_bytes: usize,
     reader: Option<Reader>,
     lines: Lines,
     /// Found but not told.
@@ -103,6 +105,7 @@ impl Scan {
             until: None,
             limit: None,
             last_run: None,
+            batch_bytes: MAX_LOG_BATCH_BYTES,
             reader: None,
             lines: Lines::default(),
             found: VecDeque::new(),
@@ -120,7 +123,7 @@ impl Scan {
             if self.is_until(&event) {
                 self.over = true;
             } else if let Event::Entry(entry) = event {
-                if batch.is_full_for(&entry) {
+                if batch.is_full_for(&entry, self.batch_bytes) {
                     self.found.push_front(Event::Entry(entry));
                     break;
                 }
@@ -411,8 +414,8 @@ struct Batch {
 }
 
 impl Batch {
-    fn is_full_for(&self, entry: &LogEntry) -> bool {
-        !self.entries.is_empty() && self.bytes + size_of_entry(entry) > MAX_LOG_BATCH_BYTES
+    fn is_full_for(&self, entry: &LogEntry, limit: usize) -> bool {
+        !self.entries.is_empty() && self.bytes + size_of_entry(entry) > limit
     }
 
     fn push(&mut self, entry: LogEntry) {
