@@ -109,6 +109,7 @@ fn empty_is_fine(method: &Method) -> bool {
             | "WatchEvents"
             | "ListEvents"
             | "ListImages"
+            | "ListExecs"
             | "GetVersion"
             | "GetCapabilities"
             | "GetInfo"

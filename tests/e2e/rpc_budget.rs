@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use wharf_api::v1::{self, ContainerUpdate, Resources, container::State};
 
+use crate::harness::streams::exec_with_stdin;
 use crate::harness::wait::so;
 use crate::harness::{Client, World, scenario, spec, until};
 use crate::proxy::{Counts, Proxy};
@@ -22,6 +23,9 @@ const DELETE_TASK: &str = "/containerd.services.tasks.v1.Tasks/Delete";
 const PAUSE_TASK: &str = "/containerd.services.tasks.v1.Tasks/Pause";
 const RESUME_TASK: &str = "/containerd.services.tasks.v1.Tasks/Resume";
 const UPDATE_TASK: &str = "/containerd.services.tasks.v1.Tasks/Update";
+const EXEC: &str = "/containerd.services.tasks.v1.Tasks/Exec";
+const CLOSE_IO: &str = "/containerd.services.tasks.v1.Tasks/CloseIO";
+const DELETE_PROCESS: &str = "/containerd.services.tasks.v1.Tasks/DeleteProcess";
 const LIST_PIDS: &str = "/containerd.services.tasks.v1.Tasks/ListPids";
 const LIST_TASKS: &str = "/containerd.services.tasks.v1.Tasks/List";
 
@@ -219,4 +223,26 @@ async fn run_and_delete(client: &Client) {
     let container = client.run("short", &["sh", "-c", "exit 4"]).await.unwrap();
     assert_eq!(client.exit_of(&container.id, 1).await.unwrap().code, 4);
     client.delete(&container.id).await.unwrap();
+}
+
+#[test]
+fn an_exec_costs_three_calls_and_one_more_to_end_its_stdin() {
+    scenario(async |world| {
+        let (client, proxy) = counted(world).await;
+        client.run("box", spec::PATIENT).await.unwrap();
+        let three = [EXEC, START_TASK, DELETE_PROCESS];
+        let whole = must_cost(&proxy, "exec", &three, client.exec_whole("box", &["true"])).await;
+        assert_eq!(whole.unwrap().exit.code, 0);
+
+        let four = [EXEC, START_TASK, CLOSE_IO, DELETE_PROCESS];
+        let with_stdin = async {
+            let spec = exec_with_stdin(&["cat"]);
+            let mut joined = client.run_exec("box", spec).await?;
+            joined.write("hello").await;
+            joined.half_close();
+            joined.whole().await
+        };
+        let whole = must_cost(&proxy, "exec with stdin", &four, with_stdin).await;
+        assert_eq!(whole.unwrap().out(), "hello");
+    });
 }

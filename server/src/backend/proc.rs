@@ -1,10 +1,22 @@
 //! Processes as the host's `/proc` shows them (proc(5)). Blocking, but never slow.
 
 use std::fs;
+use std::io::Read;
+use std::ops::RangeInclusive;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::termios::{LocalModes, SpecialCodeIndex, tcgetattr};
+
+use crate::model::image::AccountFiles;
 
 /// Longest command line shown.
 const MAX_ARGS_BYTES: usize = 4 << 10;
+/// Largest account file that is read.
+const MAX_ACCOUNT_FILE_BYTES: u64 = 4 << 20;
+/// Major numbers of pseudo-terminals' slaves (Documentation/admin-guide/devices.txt of Linux).
+const PSEUDO_TERMINALS: RangeInclusive<u32> = 136..=143;
 
 /// One process inside a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +42,53 @@ pub struct ProcessInfo {
 pub fn state(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     fields_after_name(&stat)?.first()?.chars().next()
+}
+
+/// The account files in the root of a process, as they are now; `None` if the process is gone. A file that
+/// is missing, too large or none is empty.
+#[must_use]
+pub fn account_files(pid: u32) -> Option<AccountFiles> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
+    Some(AccountFiles {
+        passwd: account_file(&root, "etc/passwd"),
+        group: account_file(&root, "etc/group"),
+    })
+}
+
+/// Links are followed, but never out of the root.
+fn account_file(root: &OwnedFd, path: &str) -> String {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let Ok(file) = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) else {
+        return String::new();
+    };
+    let file = fs::File::from(file);
+    let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    let mut text = Vec::new();
+    let read = file.take(MAX_ACCOUNT_FILE_BYTES).read_to_end(&mut text);
+    if !is_regular || read.is_err() {
+        return String::new();
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// What stands for the end of the input in the terminal that a process has as its standard input;
+/// `None` if it has none, or if the terminal gives it characters rather than lines.
+#[must_use]
+pub fn end_of_file_character(pid: u32) -> Option<u8> {
+    let path = format!("/proc/{pid}/fd/0");
+    // Only looked at first: to open a device may do something.
+    let looked = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let device = rustix::fs::fstat(&looked).ok()?.st_rdev;
+    if !PSEUDO_TERMINALS.contains(&rustix::fs::major(device)) {
+        return None;
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let terminal = rustix::fs::open(&path, flags, Mode::empty()).ok()?;
+    let settings = tcgetattr(&terminal).ok()?;
+    let reads_lines = settings.local_modes.contains(LocalModes::ICANON);
+    reads_lines.then(|| settings.special_codes[SpecialCodeIndex::VEOF])
 }
 
 /// What there is to know of a process; none if it is gone.

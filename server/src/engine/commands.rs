@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
-use super::container::command::{Command, Order, Reply, SignalOrder, StartOrder};
+use super::container::command::{Order, SignalOrder, StartOrder};
 use super::container::create::Creation;
 use super::container::start::StoredStart;
 use super::container::{actor, update};
@@ -82,7 +82,7 @@ impl Engine {
         };
         let id = container.id.to_string();
         actor::create(&self.core, container, mailbox, creation);
-        let value = self.answered(answer, &id).await?;
+        let value = self.core.answered(answer, &id).await?;
         Ok(Answer {
             value,
             replayed: false,
@@ -136,6 +136,8 @@ impl Engine {
             stop: None,
             intent: Some(intent),
             signaled: None,
+            terminal_size: None,
+            leash: None,
             create_time: now,
             start_time: None,
             update_time: now,
@@ -188,12 +190,13 @@ impl Engine {
         update: UpdateContainer,
     ) -> Result<Arc<Container>, Error> {
         update::check_labels(&self.get(key)?.labels, &update)?;
-        self.ask(key, |reply| Order::Update {
-            cause,
-            update,
-            reply,
-        })
-        .await
+        self.core
+            .ask(key, |reply| Order::Update {
+                cause,
+                update,
+                reply,
+            })
+            .await
     }
 
     /// Removes it. The name is free when this returns.
@@ -207,6 +210,7 @@ impl Engine {
         delete: DeleteContainer,
     ) -> Result<(), Error> {
         let deleted = self
+            .core
             .ask(key, |reply| Order::Delete {
                 cause,
                 delete,
@@ -248,7 +252,7 @@ impl Engine {
                 reply,
             })
         };
-        let value = self.ask(key, order).await?;
+        let value = self.core.ask(key, order).await?;
         Ok(Answer {
             value,
             replayed: false,
@@ -265,7 +269,8 @@ impl Engine {
         key: &str,
         stop: StopContainer,
     ) -> Result<Stopped, Error> {
-        self.ask(key, |reply| Order::Stop { cause, stop, reply })
+        self.core
+            .ask(key, |reply| Order::Stop { cause, stop, reply })
             .await
     }
 
@@ -290,6 +295,7 @@ impl Engine {
         };
         let cause = call.cause;
         let value = self
+            .core
             .ask(key, |reply| Order::Restart {
                 cause,
                 stop,
@@ -335,7 +341,7 @@ impl Engine {
                 reply,
             })
         };
-        self.ask(key, order).await?;
+        self.core.ask(key, order).await?;
         Ok(Answer {
             value: (),
             replayed: false,
@@ -352,12 +358,13 @@ impl Engine {
         key: &str,
         expected_run: Option<Run>,
     ) -> Result<bool, Error> {
-        self.ask(key, |reply| Order::Pause {
-            cause,
-            expected_run,
-            reply,
-        })
-        .await
+        self.core
+            .ask(key, |reply| Order::Pause {
+                cause,
+                expected_run,
+                reply,
+            })
+            .await
     }
 
     /// Thaws it; false if it was not frozen.
@@ -370,12 +377,13 @@ impl Engine {
         key: &str,
         expected_run: Option<Run>,
     ) -> Result<bool, Error> {
-        self.ask(key, |reply| Order::Resume {
-            cause,
-            expected_run,
-            reply,
-        })
-        .await
+        self.core
+            .ask(key, |reply| Order::Resume {
+                cause,
+                expected_run,
+                reply,
+            })
+            .await
     }
 
     /// The processes inside, by pid.
@@ -384,6 +392,7 @@ impl Engine {
     /// [`Error::NotRunning`], backend.
     pub async fn processes(&self, key: &str) -> Result<Vec<ProcessInfo>, Error> {
         let mut pids = self
+            .core
             .ask(key, |reply| Order::ListProcesses { reply })
             .await?;
         pids.sort_unstable();
@@ -393,33 +402,6 @@ impl Engine {
             .map_err(|_| Error::Bug {
                 what: "reading processes was interrupted",
             })
-    }
-
-    /// Sends a command to the container's actor and waits for the answer.
-    async fn ask<T>(&self, key: &str, order: impl FnOnce(Reply<T>) -> Order) -> Result<T, Error> {
-        let entry = self.core.registry.find(key)?;
-        let (reply, answer) = oneshot::channel();
-        let command = Command {
-            span: tracing::Span::current(),
-            order: order(reply),
-        };
-        // A closed mailbox drops the command and with it the reply: the answer below says the same.
-        drop(entry.commands.send(command).await);
-        self.answered(answer, key).await
-    }
-
-    async fn answered<T>(
-        &self,
-        answer: oneshot::Receiver<Result<T, Error>>,
-        key: &str,
-    ) -> Result<T, Error> {
-        match answer.await {
-            Ok(answer) => answer,
-            Err(_) if self.core.shutdown.is_cancelled() => Err(Error::Draining),
-            Err(_) => Err(Error::DeletedConcurrently {
-                container: key.to_owned(),
-            }),
-        }
     }
 
     /// Claims the call's idempotency key, if it has one, waiting for an earlier call with it to end.

@@ -4,10 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Error;
+use super::container::command::{Command, Order, Reply};
+use super::exec::registry::ExecRegistry;
 use super::idempotency::Idempotency;
 use super::image::Images;
 use super::registry::Registry;
@@ -36,12 +39,15 @@ pub(crate) struct Core {
     pub(crate) backend: Backend,
     pub(crate) stdio: Stdio,
     pub(crate) registry: Registry,
+    pub(crate) execs: ExecRegistry,
     pub(crate) images: Images,
     pub(crate) idempotency: Idempotency,
     /// Owns every task of the engine.
     pub(crate) tasks: TaskTracker,
     /// Ends every task of the engine.
     pub(crate) shutdown: CancellationToken,
+    /// Set before streams are ended by the server: then no caller has left.
+    pub(crate) draining: CancellationToken,
 }
 
 impl Core {
@@ -61,6 +67,40 @@ impl Core {
             applied: Applied::No,
         }
         .into())
+    }
+
+    /// Sends a command to a container's actor and waits for the answer.
+    ///
+    /// # Errors
+    /// [`Error::ContainerNotFound`], and what the actor answers.
+    pub(crate) async fn ask<T>(
+        &self,
+        key: &str,
+        order: impl FnOnce(Reply<T>) -> Order,
+    ) -> Result<T, Error> {
+        let entry = self.registry.find(key)?;
+        let (reply, answer) = oneshot::channel();
+        let command = Command {
+            span: tracing::Span::current(),
+            order: order(reply),
+        };
+        // A closed mailbox drops the command and with it the reply: the answer below says the same.
+        drop(entry.commands.send(command).await);
+        self.answered(answer, key).await
+    }
+
+    pub(crate) async fn answered<T>(
+        &self,
+        answer: oneshot::Receiver<Result<T, Error>>,
+        key: &str,
+    ) -> Result<T, Error> {
+        match answer.await {
+            Ok(answer) => answer,
+            Err(_) if self.shutdown.is_cancelled() => Err(Error::Draining),
+            Err(_) => Err(Error::DeletedConcurrently {
+                container: key.to_owned(),
+            }),
+        }
     }
 
     /// The directory of a container's files.

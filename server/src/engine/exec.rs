@@ -1,17 +1,29 @@
 //! Execs, as the services ask for them.
 
+pub(crate) mod registry;
+mod sync;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
 
-use super::session::Session;
+use self::registry::ExecSnapshot;
+use super::commands::Turn;
+use super::container::command::{Early, Order, ResizeOrder};
+use super::container::execs::{ExecOrder, NewExec};
+use super::session::{self, Phase, Session, Subject};
 use super::{
-    Answer, Attach, Call, CreateContainer, CreateExec, Engine, Error, ExecOutput, ExecSync, Follow,
-    StartedExec, Target,
+    Answer, Attach, Call, CreateContainer, CreateExec, Engine, Error, Follow, StartedExec, Target,
 };
-use crate::model::{Cause, Container, Exec, ExecId, ExitStatus, Run, Signal, TerminalSize};
-
-const NOT_BUILT: Error = Error::Bug { what: "not built" };
+use crate::backend::proc;
+use crate::model::exec::Leash;
+use crate::model::image::AccountFiles;
+use crate::model::spec::Process;
+use crate::model::{
+    Cause, Container, Exec, ExecId, ExecState, ExitStatus, Run, Signal, State, TerminalSize,
+};
+use crate::oci::process;
 
 /// Where a page of execs ended: they are ordered by time of creation and id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,11 +34,12 @@ pub struct ExecPosition {
     pub id: ExecId,
 }
 
-/// A wait for an exec's end.
+/// A wait for an exec's end. Registers nothing: it looks at snapshots.
 #[derive(Debug)]
 pub struct ExecWait {
     /// As it was when the wait was registered.
     pub registered: Arc<Exec>,
+    snapshot: watch::Receiver<ExecSnapshot>,
 }
 
 impl ExecWait {
@@ -34,8 +47,30 @@ impl ExecWait {
     ///
     /// # Errors
     /// [`Error::ExecNotRunning`] if it could not be started, [`Error::ExecNotFound`] if it was forgotten.
-    pub async fn result(self) -> Result<Arc<ExitStatus>, Error> {
-        Err(NOT_BUILT)
+    pub async fn result(mut self) -> Result<Arc<ExitStatus>, Error> {
+        let over = self
+            .snapshot
+            .wait_for(|now| now.gone || now.exec.state.is_over())
+            .await;
+        let not_found = || Error::ExecNotFound {
+            exec: self.registered.id.to_string(),
+        };
+        let exec = match over {
+            Ok(now) => now.exec.clone(),
+            Err(_) => return Err(not_found()),
+        };
+        match (&exec.exit_status, exec.state) {
+            (Some(exit), _) => Ok(exit.clone()),
+            (None, ExecState::Failed) => Err(not_running(&exec)),
+            (None, _) => Err(not_found()),
+        }
+    }
+}
+
+fn not_running(exec: &Exec) -> Error {
+    Error::ExecNotRunning {
+        exec: exec.id,
+        state: exec.state,
     }
 }
 
@@ -46,27 +81,108 @@ impl Engine {
     /// [`Error::NotRunning`], [`Error::Paused`], [`Error::TooManyExecs`], what is wrong with its user.
     pub async fn create_exec(
         &self,
-        _call: Call,
-        _container: &str,
-        _create: CreateExec,
+        call: Call,
+        container: &str,
+        create: CreateExec,
     ) -> Result<Answer<Arc<Exec>>, Error> {
-        Err(NOT_BUILT)
+        self.new_exec(call, container, create, None).await
+    }
+
+    async fn new_exec(
+        &self,
+        call: Call,
+        container: &str,
+        create: CreateExec,
+        leash: Option<Leash>,
+    ) -> Result<Answer<Arc<Exec>>, Error> {
+        let claim = match self.turn(&call).await? {
+            Turn::Replay(value) => {
+                return Ok(Answer {
+                    value,
+                    replayed: true,
+                });
+            }
+            Turn::Act(claim) => claim,
+        };
+        let process = self.exec_process(container, &create).await?;
+        let cause = call.cause;
+        let order = |reply| {
+            Order::Exec(ExecOrder::Create(Box::new(NewExec {
+                cause,
+                create,
+                process,
+                leash,
+                claim,
+                reply,
+            })))
+        };
+        let value = self.core.ask(container, order).await?;
+        Ok(Answer {
+            value,
+            replayed: false,
+        })
+    }
+
+    /// What an exec is to be: its user is looked up in the container's own files as they are now.
+    async fn exec_process(&self, key: &str, create: &CreateExec) -> Result<Process, Error> {
+        let container = self.get(key)?;
+        let asked = &create.spec.process;
+        let names_accounts = asked.user.is_some() || !asked.supplemental_groups.is_empty();
+        let files = match container.pid {
+            Some(pid) if names_accounts => tokio::task::spawn_blocking(move || proc::account_files(pid))
+                .await
+                .unwrap_or_default(),
+            Some(_) | None => None,
+        };
+        let files = files.unwrap_or_else(|| self.image_accounts(&container));
+        Ok(process::exec(asked, &container.process, &files)?)
+    }
+
+    fn image_accounts(&self, container: &Container) -> AccountFiles {
+        let image = self.core.images.find(container.image.id.as_str());
+        image.map_or_else(
+            |_| AccountFiles::default(),
+            |image| AccountFiles::clone(&image.accounts),
+        )
     }
 
     /// Starts an exec.
     ///
     /// # Errors
     /// [`Error::ExecNotFound`], [`Error::NotRunning`], [`Error::Paused`], launch, backend.
-    pub async fn start_exec(&self, _cause: Cause, _id: ExecId) -> Result<StartedExec, Error> {
-        Err(NOT_BUILT)
+    pub async fn start_exec(&self, cause: Cause, id: ExecId) -> Result<StartedExec, Error> {
+        self.ask_exec(id, |reply| ExecOrder::Start { cause, id, reply })
+            .await
+    }
+
+    /// Sends an order to the actor of an exec's container.
+    async fn ask_exec<T>(
+        &self,
+        id: ExecId,
+        order: impl FnOnce(super::container::command::Reply<T>) -> ExecOrder,
+    ) -> Result<T, Error> {
+        let container = self.exec(id)?.container.to_string();
+        let asked = self
+            .core
+            .ask(&container, |reply| Order::Exec(order(reply)))
+            .await;
+        match asked {
+            // It went with its container.
+            Err(Error::ContainerNotFound { .. } | Error::DeletedConcurrently { .. }) => {
+                Err(Error::ExecNotFound {
+                    exec: id.to_string(),
+                })
+            }
+            asked => asked,
+        }
     }
 
     /// The exec, by id.
     ///
     /// # Errors
     /// [`Error::ExecNotFound`].
-    pub fn exec(&self, _id: ExecId) -> Result<Arc<Exec>, Error> {
-        Err(NOT_BUILT)
+    pub fn exec(&self, id: ExecId) -> Result<Arc<Exec>, Error> {
+        Ok(self.core.execs.find(id)?.borrow().exec.clone())
     }
 
     /// Execs of one container, or of all, in order of creation, after `after`; at most `limit`.
@@ -75,19 +191,29 @@ impl Engine {
     /// [`Error::ContainerNotFound`].
     pub fn execs(
         &self,
-        _container: Option<&str>,
-        _after: Option<ExecPosition>,
-        _limit: usize,
+        container: Option<&str>,
+        after: Option<ExecPosition>,
+        limit: usize,
     ) -> Result<Vec<Arc<Exec>>, Error> {
-        Err(NOT_BUILT)
+        let container = container.map(|key| self.get(key)).transpose()?;
+        let container = container.map(|container| container.id);
+        Ok(self.core.execs.list(container, after, limit))
     }
 
     /// Waits for an exec's end.
     ///
     /// # Errors
     /// [`Error::ExecNotFound`], [`Error::ExecNotRunning`] if it could not be started.
-    pub fn wait_exec(&self, _id: ExecId) -> Result<ExecWait, Error> {
-        Err(NOT_BUILT)
+    pub fn wait_exec(&self, id: ExecId) -> Result<ExecWait, Error> {
+        let snapshot = self.core.execs.find(id)?;
+        let registered = snapshot.borrow().exec.clone();
+        if registered.state == ExecState::Failed {
+            return Err(not_running(&registered));
+        }
+        Ok(ExecWait {
+            registered,
+            snapshot,
+        })
     }
 
     /// Sends a signal to an exec.
@@ -96,40 +222,55 @@ impl Engine {
     /// [`Error::ExecNotFound`], [`Error::ExecNotRunning`], backend.
     pub async fn signal_exec(
         &self,
-        _call: Call,
-        _id: ExecId,
-        _signal: Signal,
+        call: Call,
+        id: ExecId,
+        signal: Signal,
     ) -> Result<Answer<()>, Error> {
-        Err(NOT_BUILT)
+        let claim = match self.turn(&call).await? {
+            Turn::Replay(value) => {
+                return Ok(Answer {
+                    value,
+                    replayed: true,
+                });
+            }
+            Turn::Act(claim) => claim,
+        };
+        let cause = call.cause;
+        self.ask_exec(id, |reply| ExecOrder::Signal {
+            cause,
+            id,
+            signal,
+            claim,
+            reply,
+        })
+        .await?;
+        Ok(Answer {
+            value: (),
+            replayed: false,
+        })
     }
 
     /// Sets the size of an exec's terminal, or the size it is to start with.
     ///
     /// # Errors
     /// [`Error::ExecNotFound`], [`Error::ExecNotRunning`], [`Error::TerminalNotAllocated`], backend.
-    pub async fn resize_exec(&self, _id: ExecId, _size: TerminalSize) -> Result<(), Error> {
-        Err(NOT_BUILT)
+    pub async fn resize_exec(&self, id: ExecId, size: TerminalSize) -> Result<(), Error> {
+        self.ask_exec(id, |reply| ExecOrder::Resize { id, size, reply })
+            .await
     }
 
     /// Forgets an exec; with force, kills it first.
     ///
     /// # Errors
     /// [`Error::ExecNotFound`], [`Error::ExecAlreadyStarted`] while it runs, without force; backend.
-    pub async fn delete_exec(&self, _cause: Cause, _id: ExecId, _force: bool) -> Result<(), Error> {
-        Err(NOT_BUILT)
-    }
-
-    /// Runs an exec to its end.
-    ///
-    /// # Errors
-    /// As [`Self::create_exec`] and [`Self::start_exec`].
-    pub async fn exec_sync(
-        &self,
-        _call: Call,
-        _container: &str,
-        _exec: ExecSync,
-    ) -> Result<Answer<ExecOutput>, Error> {
-        Err(NOT_BUILT)
+    pub async fn delete_exec(&self, cause: Cause, id: ExecId, force: bool) -> Result<(), Error> {
+        self.ask_exec(id, |reply| ExecOrder::Delete {
+            cause,
+            id,
+            force,
+            reply,
+        })
+        .await
     }
 
     /// Writes to a process's stdin; returns when all of it is written.
@@ -138,12 +279,57 @@ impl Engine {
     /// [`Error::StdinNotOpen`], [`Error::NotRunning`], [`Error::ExecNotRunning`], [`Error::RunChanged`].
     pub async fn write_stdin(
         &self,
-        _call: Call,
-        _target: Target,
-        _data: Bytes,
-        _close: bool,
+        call: Call,
+        target: Target,
+        data: Bytes,
+        close: bool,
     ) -> Result<Answer<()>, Error> {
-        Err(NOT_BUILT)
+        let subject = self.target(target)?;
+        let stream = subject.stream(&self.core);
+        if !stream.is_input_open() {
+            return Err(subject.stdin_not_open());
+        }
+        let claim = match self.turn(&call).await? {
+            Turn::Replay(value) => {
+                return Ok(Answer {
+                    value,
+                    replayed: true,
+                });
+            }
+            Turn::Act(claim) => claim,
+        };
+        session::write_once(&self.core, claim, &subject, &stream, data, close).await?;
+        Ok(Answer {
+            value: (),
+            replayed: false,
+        })
+    }
+
+    /// The running process whose input is meant.
+    fn target(&self, target: Target) -> Result<Subject, Error> {
+        match target {
+            Target::Exec(id) => {
+                let snapshot = self.core.execs.find(id)?;
+                let exec = snapshot.borrow().exec.clone();
+                match exec.state {
+                    ExecState::Running => Ok(Subject::Exec(snapshot)),
+                    _ => Err(not_running(&exec)),
+                }
+            }
+            Target::Container { key, expected_run } => {
+                let entry = self.core.registry.find(&key)?;
+                let container = entry.container();
+                require_run(&container, expected_run)?;
+                let subject = Subject::current_or_next(entry.snapshot);
+                match subject.phase() {
+                    Phase::Running { .. } => Ok(subject),
+                    _ => Err(Error::NotRunning {
+                        container: container.id.to_string(),
+                        state: container.state,
+                    }),
+                }
+            }
+        }
     }
 
     /// Sets the size of a container's terminal.
@@ -152,11 +338,19 @@ impl Engine {
     /// [`Error::NotRunning`], [`Error::RunChanged`], [`Error::TerminalNotAllocated`], backend.
     pub async fn resize_container(
         &self,
-        _key: &str,
-        _size: TerminalSize,
-        _expected_run: Option<Run>,
+        key: &str,
+        size: TerminalSize,
+        expected_run: Option<Run>,
     ) -> Result<(), Error> {
-        Err(NOT_BUILT)
+        let order = |reply| {
+            Order::Resize(ResizeOrder {
+                size,
+                early: Early::Refuse,
+                expected_run,
+                reply,
+            })
+        };
+        self.core.ask(key, order).await
     }
 
     /// Records an exec, joins its streams and starts it. A repeat with the same key joins the same exec.
@@ -166,12 +360,23 @@ impl Engine {
     /// As [`Self::create_exec`].
     pub async fn run_exec(
         &self,
-        _call: Call,
-        _container: &str,
-        _create: CreateExec,
-        _attach: Attach,
+        call: Call,
+        container: &str,
+        create: CreateExec,
+        attach: Attach,
     ) -> Result<Session, Error> {
-        Err(NOT_BUILT)
+        let cause = call.cause.clone();
+        if attach.stdin && !create.spec.stdin_open {
+            let container = self.get(container)?.id.to_string();
+            return Err(Error::StdinNotOpen {
+                container,
+                exec: None,
+            });
+        }
+        let leash = session::leash(cause.clone(), attach.on_disconnect);
+        let created = self.new_exec(call, container, create, leash).await?;
+        // Joined before it starts, so that nothing it writes is missed or unheld.
+        self.attach_exec(cause, created.value.id, attach).await
     }
 
     /// Joins an exec's streams, and starts it if it has not started.
@@ -180,19 +385,42 @@ impl Engine {
     /// [`Error::ExecNotFound`], [`Error::StdinNotOpen`], a position past the end.
     pub async fn attach_exec(
         &self,
-        _cause: Cause,
-        _id: ExecId,
-        _attach: Attach,
+        cause: Cause,
+        id: ExecId,
+        attach: Attach,
     ) -> Result<Session, Error> {
-        Err(NOT_BUILT)
+        let subject = Subject::Exec(self.core.execs.find(id)?);
+        let by = Some((cause.clone(), &attach));
+        let session = session::open(&self.core, subject.clone(), attach.output, by).await?;
+        match subject.phase() {
+            Phase::Waiting => self.begin_start(cause.clone(), id),
+            Phase::Running { .. } => {
+                let leash = session::leash(cause, attach.on_disconnect);
+                self.ask_exec(id, |reply| ExecOrder::Leash { id, leash, reply })
+                    .await?;
+            }
+            Phase::Ended { .. } | Phase::Failed(_) | Phase::Gone => {}
+        }
+        Ok(session)
+    }
+
+    /// Starts an exec whoever asked for it stays or not. How it ends is seen in its state.
+    fn begin_start(&self, cause: Cause, id: ExecId) {
+        let engine = self.clone();
+        self.core.spawn(async move {
+            if let Err(error) = engine.start_exec(cause, id).await {
+                tracing::debug!(exec = %id, %error, "an exec was not started");
+            }
+        });
     }
 
     /// Reads an exec's output. Its input takes nothing.
     ///
     /// # Errors
     /// As [`Self::attach_exec`].
-    pub async fn follow_exec(&self, _id: ExecId, _follow: Follow) -> Result<Session, Error> {
-        Err(NOT_BUILT)
+    pub async fn follow_exec(&self, id: ExecId, follow: Follow) -> Result<Session, Error> {
+        let subject = Subject::Exec(self.core.execs.find(id)?);
+        session::open(&self.core, subject, follow, None).await
     }
 
     /// Creates a container, joins its streams and starts it. A repeat with the same key joins the same run.
@@ -202,11 +430,69 @@ impl Engine {
     /// As [`Self::create`].
     pub async fn run_container(
         &self,
-        _call: Call,
-        _create: CreateContainer,
-        _attach: Attach,
+        call: Call,
+        create: CreateContainer,
+        attach: Attach,
     ) -> Result<(Arc<Container>, Session), Error> {
-        Err(NOT_BUILT)
+        let cause = call.cause.clone();
+        if attach.stdin && !create.spec.stdin_open {
+            return Err(Error::StdinNotOpen {
+                container: create.name.unwrap_or_default(),
+                exec: None,
+            });
+        }
+        let create = CreateContainer {
+            start: false,
+            ..create
+        };
+        let container = self.create(call, create).await?.value;
+        let key = container.id.to_string();
+        let snapshot = self.core.registry.find(&key)?.snapshot;
+        let run = Run::default().next();
+        let subject = Subject::Run {
+            container: snapshot,
+            run,
+        };
+        let by = Some((cause.clone(), &attach));
+        let mut session = session::open(&self.core, subject.clone(), attach.output, by).await?;
+        let leash = session::leash(cause.clone(), attach.on_disconnect);
+        self.core
+            .ask(&key, |reply| Order::Leash { leash, reply })
+            .await?;
+        if let Phase::Waiting = subject.phase() {
+            session.output.expect_start(self.begin_run(cause, key));
+        }
+        Ok((container, session))
+    }
+
+    /// Starts a container that was made to be run, whoever asked for it stays or not. Nothing remains of
+    /// it if that fails.
+    fn begin_run(
+        &self,
+        cause: Cause,
+        key: String,
+    ) -> oneshot::Receiver<Result<Arc<Container>, Error>> {
+        let (told, start) = oneshot::channel();
+        let engine = self.clone();
+        self.core.spawn(async move {
+            let call = Call {
+                cause: cause.clone(),
+                deduplication: None,
+                deadline: None,
+            };
+            let started = engine.start(call, &key, None).await;
+            if let Err(error) = &started
+                && !leaves_doubt(error)
+            {
+                let deleted = engine.delete(cause, &key, super::DeleteContainer::default());
+                if let Err(error) = deleted.await {
+                    tracing::warn!(container = key, %error, "a container that did not start stays");
+                }
+            }
+            // Whoever asked may have left.
+            drop(told.send(started.map(|started| started.value.container)));
+        });
+        start
     }
 
     /// Joins the streams of a container's main process, or of its next one.
@@ -216,12 +502,19 @@ impl Engine {
     /// [`Error::OperationInProgress`] while it is deleted, a position past the end.
     pub async fn attach_container(
         &self,
-        _cause: Cause,
-        _key: &str,
-        _expected_run: Option<Run>,
-        _attach: Attach,
+        cause: Cause,
+        key: &str,
+        expected_run: Option<Run>,
+        attach: Attach,
     ) -> Result<Session, Error> {
-        Err(NOT_BUILT)
+        let subject = self.joinable(key, expected_run)?;
+        let by = Some((cause.clone(), &attach));
+        let session = session::open(&self.core, subject, attach.output, by).await?;
+        let leash = session::leash(cause, attach.on_disconnect);
+        self.core
+            .ask(key, |reply| Order::Leash { leash, reply })
+            .await?;
+        Ok(session)
     }
 
     /// Reads the output of a container's main process. Its input takes nothing.
@@ -230,10 +523,59 @@ impl Engine {
     /// As [`Self::attach_container`].
     pub async fn follow_container(
         &self,
-        _key: &str,
-        _expected_run: Option<Run>,
-        _follow: Follow,
+        key: &str,
+        expected_run: Option<Run>,
+        follow: Follow,
     ) -> Result<Session, Error> {
-        Err(NOT_BUILT)
+        let subject = self.joinable(key, expected_run)?;
+        session::open(&self.core, subject, follow, None).await
     }
+
+    /// The run that a caller joins: the one it means, the current one, or the next.
+    fn joinable(&self, key: &str, expected_run: Option<Run>) -> Result<Subject, Error> {
+        let entry = self.core.registry.find(key)?;
+        let container = entry.container();
+        let id = container.id.to_string();
+        match container.state {
+            State::Failed => return Err(Error::ControlLost { container: id }),
+            State::Creating | State::Deleting => {
+                let operation = if container.state == State::Creating {
+                    "create"
+                } else {
+                    "delete"
+                };
+                let cause = container.cause();
+                return Err(Error::OperationInProgress {
+                    container: id,
+                    operation,
+                    request_id: cause.map_or_else(String::new, |c| c.request_id.to_string()),
+                });
+            }
+            _ => {}
+        }
+        let Some(run) = expected_run else {
+            return Ok(Subject::current_or_next(entry.snapshot));
+        };
+        require_run(&container, Some(run))?;
+        Ok(Subject::Run {
+            container: entry.snapshot,
+            run,
+        })
+    }
+}
+
+fn require_run(container: &Container, expected: Option<Run>) -> Result<(), Error> {
+    match expected {
+        Some(expected) if expected != container.run => Err(Error::RunChanged {
+            container: container.id.to_string(),
+            expected,
+            run: container.run,
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether it may run after all.
+fn leaves_doubt(error: &Error) -> bool {
+    matches!(error, Error::Backend(error) if error.leaves_doubt())
 }

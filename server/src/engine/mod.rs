@@ -11,6 +11,7 @@ pub mod error;
 pub mod exec;
 mod idempotency;
 mod image;
+mod leave;
 pub mod logs;
 mod names;
 pub mod query;
@@ -68,10 +69,12 @@ impl Engine {
             backend,
             stdio,
             registry: registry::Registry::default(),
+            execs: exec::registry::ExecRegistry::default(),
             images: image::Images::default(),
             idempotency: idempotency::Idempotency::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
+            draining: CancellationToken::new(),
         });
         image::clear_scratch(&core);
         let readiness = recovery::begin(&core, recovered);
@@ -92,6 +95,7 @@ impl Engine {
 
     /// Announces the end.
     pub async fn drain(&self) {
+        self.core.draining.cancel();
         recovery::announce(&self.core, crate::model::EventKind::SystemDraining).await;
     }
 

@@ -17,7 +17,7 @@ use super::registry::Entry;
 use super::sweep;
 use crate::backend::{BackendError, ContainerBackend, Found, Status};
 use crate::model::request::IdempotencyKey;
-use crate::model::{Container, ContainerId, EventKind, Failure, NewEvent, State, limits};
+use crate::model::{Container, ContainerId, EventKind, Exec, Failure, NewEvent, State, limits};
 use crate::store::{Change, Durability, IdempotencyRecord, Recovered, Transaction};
 
 /// How far the engine is.
@@ -36,7 +36,7 @@ pub(super) fn begin(core: &Arc<Core>, recovered: Recovered) -> watch::Receiver<R
     let Recovered {
         containers,
         deleted,
-        execs: _,
+        execs,
         images,
         idempotency,
     } = recovered;
@@ -53,9 +53,11 @@ pub(super) fn begin(core: &Arc<Core>, recovered: Recovered) -> watch::Receiver<R
     let (unmade, made): (Vec<_>, Vec<_>) = containers
         .into_iter()
         .partition(|container| container.state == State::Creating);
+    let mut execs = by_container(execs);
     for container in made {
         let claim = reclaim(core, &container, &mut unfinished);
-        revive(core, container, claim);
+        let execs = execs.remove(&container.id).unwrap_or_default();
+        revive(core, container, execs, claim);
     }
     let (readiness, receiver) = watch::channel(Readiness::Recovering);
     let lost_keys = unfinished.into_keys().collect();
@@ -69,6 +71,7 @@ pub(super) fn begin(core: &Arc<Core>, recovered: Recovered) -> watch::Receiver<R
         .run(),
     );
     core.spawn(sweep::run(core.clone()));
+    core.spawn(sweep::expire_execs(core.clone()));
     receiver
 }
 
@@ -88,13 +91,21 @@ fn reclaim(
     Some(core.idempotency.reclaim(key, record))
 }
 
-fn revive(core: &Arc<Core>, container: Container, claim: Option<Claim>) {
+fn by_container(execs: Vec<Exec>) -> HashMap<ContainerId, Vec<Exec>> {
+    let mut sorted: HashMap<_, Vec<Exec>> = HashMap::new();
+    for exec in execs {
+        sorted.entry(exec.container).or_default().push(exec);
+    }
+    sorted
+}
+
+fn revive(core: &Arc<Core>, container: Container, execs: Vec<Exec>, claim: Option<Claim>) {
     let (entry, mailbox) = actor::channels(&container);
     // What was stored was within the limits, and under names of its own.
     if let Err(error) = core.registry.insert(&container, entry, usize::MAX) {
         return tracing::error!(container = %container.id, %error, "a stored container is left out");
     }
-    actor::resume(core, container, mailbox, claim);
+    actor::resume(core, container, mailbox, execs, claim);
 }
 
 /// Writes an event about the server itself. One that cannot be stored is logged instead.
@@ -202,6 +213,7 @@ impl Recovery {
             () = store_fails(&self.core) => tracing::error!("states are settled but not stored yet"),
         }
         sweep::leftovers(&self.core, found).await;
+        self.core.stdio.forget_strays().await;
         Ok(())
     }
 

@@ -174,6 +174,11 @@ impl Registry {
         self.index.read().by_id.contains_key(&id)
     }
 
+    /// Whether a container of this id was deleted so recently that it can still be read about.
+    pub(crate) fn remembers(&self, id: ContainerId) -> bool {
+        self.index.read().deleted.contains_key(&id)
+    }
+
     /// Containers that match, in order of creation, after `after`; at most `limit`.
     pub(crate) fn list(
         &self,

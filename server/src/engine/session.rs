@@ -10,13 +10,29 @@
 //! before its end is the caller's leaving, and does what the caller asked for in that case; the server's
 //! own end is none.
 
+mod input;
+mod output;
+mod subject;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
-use super::{Engine, Error};
-use crate::model::{ContainerId, ExecId, ExitStatus, OutputStream, Run, Signal, TerminalSize};
+use super::core::Core;
+use super::idempotency::Claim;
+use super::{Attach, Backpressure, Error, Follow, StartAt};
+use crate::model::exec::Leash;
+use crate::model::{
+    Cause, ContainerId, ExecId, ExitStatus, OnDisconnect, OutputStream, Run, Signal, TerminalSize,
+};
+use crate::stdio::{Progress, Reader, Start, Stream, Wanted};
+use crate::store::{Change, Durability, Transaction};
+
+pub use input::SessionInput;
+pub use output::SessionOutput;
+pub(super) use subject::{Phase, Subject};
 
 /// A caller's end of a process's streams.
 #[derive(Debug)]
@@ -89,44 +105,140 @@ pub enum Input {
     Detach,
 }
 
-/// What a caller sends.
-#[derive(Debug)]
-pub struct SessionInput {
-    engine: Engine,
+/// The caller, as its input and its output see it.
+#[derive(Debug, Clone)]
+struct Caller {
+    core: Arc<Core>,
+    cause: Option<Cause>,
+    /// Set when the caller detaches.
+    detached: CancellationToken,
 }
 
-/// What a caller gets.
-#[derive(Debug)]
-pub struct SessionOutput {
-    engine: Engine,
-}
-
-impl SessionInput {
-    /// Takes one input; returns when it is written. Waits for the start of the process.
-    ///
-    /// # Errors
-    /// [`Error::StdinNotOpen`], [`Error::TerminalNotAllocated`], [`Error::ExecNotRunning`], backend.
-    pub async fn send(&mut self, _input: Input) -> Result<(), Error> {
-        let _ = &self.engine;
-        Err(Error::Bug { what: "not built" })
+/// Joins a process's streams; reads them only, if there is no `attach`.
+pub(super) async fn open(
+    core: &Arc<Core>,
+    subject: Subject,
+    follow: Follow,
+    attach: Option<(Cause, &Attach)>,
+) -> Result<Session, Error> {
+    let stream = subject.stream(core);
+    if let Phase::Ended { .. } = subject.phase() {
+        stream.recall().await;
     }
+    check_input(&subject, &stream, attach.as_ref())?;
+    let wanted = wanted(&subject, follow);
+    check_positions(&subject, &stream, wanted)?;
+    let attach = attach.as_ref();
+    let blocks = attach.is_some_and(|(_, attach)| attach.backpressure == Backpressure::Block);
+    let hold = blocks.then(|| {
+        let seen = *stream.progress().borrow();
+        stream.hold(seen.stdout + seen.stderr)
+    });
+    let mut reader = Reader::new(Arc::clone(&stream), wanted, hold);
+    if !matches!(subject.phase(), Phase::Waiting) {
+        reader.open().await.map_err(output::unreadable)?;
+    }
+    let caller = Caller {
+        core: core.clone(),
+        cause: attach.map(|(cause, _)| cause.clone()),
+        detached: CancellationToken::new(),
+    };
+    let leash = attach.and_then(|(cause, attach)| leash(cause.clone(), attach.on_disconnect));
+    let attached = subject.attached();
+    let sends = attach.is_some_and(|(_, attach)| attach.stdin);
+    Ok(Session {
+        attached,
+        input: SessionInput::new(caller.clone(), subject.clone(), stream, sends),
+        output: SessionOutput::new(caller, subject, reader, leash),
+    })
+}
 
-    /// The caller sends nothing more: as [`Input::CloseStdin`] if it sends input at all.
-    ///
-    /// # Errors
-    /// As [`Self::send`]; what is closed already, or has ended, is no error.
-    pub async fn end(&mut self) -> Result<(), Error> {
-        Err(Error::Bug { what: "not built" })
+/// What is kept with the process for the case that its caller leaves.
+pub(super) fn leash(cause: Cause, action: OnDisconnect) -> Option<Leash> {
+    match action {
+        OnDisconnect::Detach => None,
+        OnDisconnect::HangUp | OnDisconnect::Stop | OnDisconnect::Kill => {
+            Some(Leash { action, cause })
+        }
     }
 }
 
-impl SessionOutput {
-    /// The next thing; `None` after the last.
-    ///
-    /// # Errors
-    /// Why the process could not be started, or its output cannot be read.
-    pub async fn next(&mut self) -> Result<Option<Output>, Error> {
-        let _ = &self.engine;
-        Err(Error::Bug { what: "not built" })
+/// Who wants to send must be able to.
+fn check_input(
+    subject: &Subject,
+    stream: &Stream,
+    attach: Option<&(Cause, &Attach)>,
+) -> Result<(), Error> {
+    let wants = attach.is_some_and(|(_, attach)| attach.stdin);
+    let is_closed = matches!(subject.phase(), Phase::Running { .. }) && !stream.is_input_open();
+    if wants && (!subject.has_stdin() || is_closed) {
+        return Err(subject.stdin_not_open());
+    }
+    Ok(())
+}
+
+/// Before the start everything is new.
+fn wanted(subject: &Subject, follow: Follow) -> Wanted {
+    let is_new = matches!(subject.phase(), Phase::Waiting);
+    let start = |at: StartAt| match at {
+        StartAt::Recent(_) if is_new => Start::Offset(0),
+        StartAt::Recent(bytes) => Start::Recent(bytes),
+        StartAt::Offset(offset) => Start::Offset(offset),
+    };
+    Wanted {
+        stdout: follow.stdout.map(start),
+        stderr: follow.stderr.filter(|_| !subject.has_terminal()).map(start),
+    }
+}
+
+/// A position past the end is of another stream.
+fn check_positions(subject: &Subject, stream: &Stream, wanted: Wanted) -> Result<(), Error> {
+    let Progress { stdout, stderr, .. } = match subject.phase() {
+        Phase::Waiting | Phase::Failed(_) | Phase::Gone => Progress::default(),
+        Phase::Running { .. } | Phase::Ended { .. } => *stream.progress().borrow(),
+    };
+    let past = |start: Option<Start>, end: u64| match start {
+        Some(Start::Offset(offset)) => offset > end,
+        Some(Start::Recent(_)) | None => false,
+    };
+    if past(wanted.stdout, stdout) || past(wanted.stderr, stderr) {
+        return Err(Error::InvalidField {
+            field: "resume".to_owned(),
+            problem: "is past the end of the output".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Writes to a process's stdin in a call of its own. With a key, the answer is stored before anything is
+/// written, so that a repeat writes nothing: after a crash in between, some of it may be missing.
+pub(super) async fn write_once(
+    core: &Core,
+    claim: Option<Claim>,
+    subject: &Subject,
+    stream: &Stream,
+    data: Bytes,
+    close: bool,
+) -> Result<(), Error> {
+    if let Some(mut claim) = claim {
+        let answer = claim.answered(&())?;
+        core.store.commit(transaction(answer)).await?;
+        claim.complete();
+    }
+    if !data.is_empty() {
+        input::write(stream, &data, subject).await?;
+    }
+    if close {
+        input::close(core, subject, stream).await?;
+    }
+    Ok(())
+}
+
+fn transaction(change: Change) -> Transaction {
+    Transaction {
+        changes: vec![change],
+        events: Vec::new(),
+        durability: Durability::Written,
+        on_commit: None,
     }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::container::command::{Command, Order};
+use super::container::execs::ExecOrder;
 use super::core::Core;
 use crate::backend::{ContainerBackend, Found, Status};
 use crate::model::{ContainerId, limits};
@@ -23,6 +25,29 @@ pub(super) async fn run(core: Arc<Core>) {
                 ticks.tick().await;
                 expire(&core).await;
                 look_for_leftovers(&core).await;
+            }
+        })
+        .await;
+}
+
+/// Has execs forgotten whose time is over, as long as the engine lives.
+pub(super) async fn expire_execs(core: Arc<Core>) {
+    let shutdown = core.shutdown.clone();
+    shutdown
+        .run_until_cancelled(async {
+            let mut ticks = interval(limits::EXEC_SWEEP_INTERVAL);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                for id in core.execs.containers() {
+                    let Ok(entry) = core.registry.find(&id.to_string()) else {
+                        continue;
+                    };
+                    let order = Order::Exec(ExecOrder::Expire);
+                    let span = tracing::Span::none();
+                    // An actor that is gone has no execs.
+                    drop(entry.commands.send(Command { span, order }).await);
+                }
             }
         })
         .await;
@@ -80,7 +105,7 @@ pub(super) async fn leftovers(core: &Core, found: HashMap<ContainerId, Found>) {
     stray_files(core).await;
 }
 
-/// Removes directories of containers that do not exist.
+/// Removes directories of containers that do not exist, and are not remembered.
 async fn stray_files(core: &Core) {
     let Ok(mut entries) = tokio::fs::read_dir(core.settings.state_dir.join("containers")).await
     else {
@@ -91,7 +116,9 @@ async fn stray_files(core: &Core) {
             .file_name()
             .to_str()
             .and_then(|name| name.parse::<ContainerId>().ok());
-        if let Some(id) = id.filter(|id| !core.registry.contains(*id))
+        let is_stray =
+            |id: &ContainerId| !core.registry.contains(*id) && !core.registry.remembers(*id);
+        if let Some(id) = id.filter(is_stray)
             && let Err(error) = tokio::fs::remove_dir_all(entry.path()).await
         {
             tracing::warn!(container = %id, %error, "stray files are not removed");

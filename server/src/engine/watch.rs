@@ -4,23 +4,26 @@
 //! for it, and dropping it leaves nothing behind.
 //!
 //! ```text
-//! Started --> [Gap] --> [containers, Synced] --> events and progress --> end at `until`
-//!                ^                                 |
-//!                +-- fallen behind the journal ----+
+//! Started --> [Gap] --> [containers, execs, Synced] --> events and progress --> end at `until`
+//!                ^                                        |
+//!                +----- fallen behind the journal --------+
 //! ```
 
 mod follower;
+mod listing;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::engine::exec::ExecPosition;
 use crate::engine::query::{ContainerFilter, Position};
 use crate::engine::{Engine, Error};
 use crate::journal::{Cursor, Filter};
-use crate::model::{Container, Epoch, Event};
-use follower::{ContainerSource, Follower};
+use crate::model::{Container, Epoch, Event, Exec};
+use follower::Follower;
+use listing::StateSource;
 
 /// Where a watch starts.
 #[derive(Debug, Clone)]
@@ -35,8 +38,27 @@ pub enum WatchStart {
     Cursor(Cursor),
     /// At the first event at or after a time.
     Since(SystemTime),
-    /// With the containers there are (those that match), then everything after.
-    State(ContainerFilter),
+    /// With what there is, then everything after.
+    State(StateFilter),
+}
+
+/// What is sent as state.
+#[derive(Debug, Clone, Default)]
+pub struct StateFilter {
+    /// Which containers.
+    pub containers: ContainerFilter,
+    /// Whether their execs follow.
+    pub execs: Execs,
+}
+
+/// Whether the execs of containers are sent with them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Execs {
+    /// They are.
+    Include,
+    /// They are not.
+    #[default]
+    Omit,
 }
 
 /// What to do if events after the start point are gone.
@@ -50,8 +72,8 @@ pub enum GapPolicy {
     Fail,
     /// Say so and go on from the oldest event there is.
     Continue,
-    /// Say so and send the containers there are (those that match), then events.
-    Resync(ContainerFilter),
+    /// Say so and send what there is, then events.
+    Resync(StateFilter),
 }
 
 /// What somebody wants to watch.
@@ -90,10 +112,14 @@ pub enum WatchItem {
     },
     /// A container that exists.
     Container(Arc<Container>),
-    /// All containers have been sent.
+    /// An exec that exists.
+    Exec(Arc<Exec>),
+    /// All of the state has been sent.
     Synced {
-        /// How many.
+        /// How many containers.
         containers: u32,
+        /// How many execs.
+        execs: u32,
     },
     /// An event.
     Event(Arc<Event>),
@@ -136,13 +162,17 @@ impl EventWatch {
     }
 }
 
-impl ContainerSource for Engine {
-    fn list(
+impl StateSource for Engine {
+    fn containers(
         &self,
         filter: &ContainerFilter,
         after: Option<Position>,
         limit: usize,
     ) -> Vec<Arc<Container>> {
         Self::list(self, filter, after, limit)
+    }
+
+    fn execs(&self, after: Option<ExecPosition>, limit: usize) -> Result<Vec<Arc<Exec>>, Error> {
+        Self::execs(self, None, after, limit)
     }
 }

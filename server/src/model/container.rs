@@ -7,12 +7,14 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::exec::Leash;
 use super::failure::Failure;
 use super::id::{ContainerId, Run, Sequence};
 use super::image::Digest;
 use super::request::{Cause, IdempotencyKey};
 use super::signal::Signal;
 use super::spec::{ContainerSpec, Process, TextMap};
+use super::stdio::TerminalSize;
 
 /// Where a container is in its life.
 ///
@@ -130,6 +132,9 @@ pub struct ExitStatus {
     pub cause: Option<Cause>,
     /// Which run.
     pub run: Run,
+    /// Whether output after the end was not waited for: somebody else held its pipes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub output_truncated: bool,
 }
 
 /// Something under way for a container. It is stored before its first side effect, so that a restarted
@@ -242,6 +247,12 @@ pub struct Container {
     pub intent: Option<Intent>,
     /// The last signal sent in this run.
     pub signaled: Option<SentSignal>,
+    /// The size its terminal has, or is to start with, if it is not the spec's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal_size: Option<TerminalSize>,
+    /// What is to be done if the caller of this run is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leash: Option<Leash>,
     /// When it was created.
     pub create_time: SystemTime,
     /// When the current or last run started.

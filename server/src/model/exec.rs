@@ -115,6 +115,9 @@ pub struct Exec {
     /// What is to be done if its caller is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leash: Option<Leash>,
+    /// Whether the backend may still have something of it.
+    #[serde(default)]
+    pub remains: bool,
     /// The last signal that was sent to it, and by which call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signaled: Option<super::container::SentSignal>,

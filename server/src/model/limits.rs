@@ -114,6 +114,8 @@ pub const MAX_LIVE_EXECS: usize = 1_024;
 pub const ENDED_EXECS_KEPT: usize = 1_000;
 /// How long an ended exec stays readable, and how long one that was never started waits for its start.
 pub const EXEC_KEPT: Duration = Duration::from_secs(600);
+/// How often it is looked for execs whose time is over.
+pub const EXEC_SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// Longest time limit of an exec.
 pub const MAX_EXEC_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Largest piece of input or output in one message.

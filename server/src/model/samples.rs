@@ -6,7 +6,10 @@ use std::time::{Duration, SystemTime};
 use super::container::ImageUse;
 use super::limits::DEFAULT_SHM_BYTES;
 use super::spec::{Network, Process, ProcessSpec, Resources, Seccomp, Security, TextMap};
-use super::{Container, ContainerId, ContainerSpec, Digest, Run, Sequence, State};
+use super::{
+    Cause, Container, ContainerId, ContainerSpec, Digest, Exec, ExecId, ExecSpec, ExecState,
+    Principal, RequestId, Run, Sequence, State,
+};
 
 /// What a request that asks for nothing special becomes.
 pub(crate) fn spec() -> ContainerSpec {
@@ -67,11 +70,48 @@ pub(crate) fn container(spec: ContainerSpec) -> Container {
         stop: None,
         intent: None,
         signaled: None,
+        terminal_size: None,
+        leash: None,
         create_time: SystemTime::UNIX_EPOCH,
         start_time: None,
         update_time: SystemTime::UNIX_EPOCH,
         generation: 1,
         last_event: Sequence(0),
         runs: Arc::default(),
+    }
+}
+
+/// A created exec of `container` that has never started.
+pub(crate) fn exec(container: &Container) -> Exec {
+    Exec {
+        id: ExecId::generate(),
+        container: container.id,
+        run: container.run,
+        labels: Arc::default(),
+        spec: Arc::new(ExecSpec {
+            process: ProcessSpec {
+                args: vec!["/bin/true".to_owned()],
+                ..ProcessSpec::default()
+            },
+            ..ExecSpec::default()
+        }),
+        process: Arc::clone(&container.process),
+        state: ExecState::Created,
+        pid: None,
+        exit_status: None,
+        failure: None,
+        terminal_size: None,
+        create_time: SystemTime::UNIX_EPOCH,
+        start_time: None,
+        end_time: None,
+        cause: Cause {
+            request_id: RequestId::mint(),
+            trace_id: None,
+            method: "/wharf.v1.ExecService/CreateExec".into(),
+            principal: Principal::user(1000),
+        },
+        key: None,
+        leash: None,
+        signaled: None,
     }
 }

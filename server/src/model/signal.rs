@@ -27,6 +27,10 @@ const RTMIN: u8 = 34;
 const RTMAX: u8 = 64;
 
 impl Signal {
+    /// SIGHUP.
+    pub const HUP: Self = Self(1);
+    /// SIGINT.
+    pub const INT: Self = Self(2);
     /// SIGKILL.
     pub const KILL: Self = Self(9);
     /// SIGTERM.

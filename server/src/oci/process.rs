@@ -50,6 +50,56 @@ pub fn process(
     })
 }
 
+/// The process that `spec` asks for, in a container whose main process is `main` and whose accounts are in
+/// `files`. What is not asked for is as in `main`; without a user of its own it has the same groups, too.
+///
+/// # Errors
+/// [`ProcessError`].
+pub fn exec(
+    spec: &ProcessSpec,
+    main: &Process,
+    files: &AccountFiles,
+) -> Result<Process, ProcessError> {
+    if spec.args.is_empty() {
+        return Err(ProcessError::NoCommand);
+    }
+    let mut result = Process {
+        args: spec.args.clone(),
+        env: over(&main.env, spec),
+        working_dir: spec
+            .working_dir
+            .clone()
+            .unwrap_or_else(|| main.working_dir.clone()),
+        ..main.clone()
+    };
+    if spec.user.is_none() && spec.supplemental_groups.is_empty() {
+        return Ok(result);
+    }
+    let own = format!("{}:{}", main.uid, main.gid);
+    let user = spec.user.as_deref().unwrap_or(&own);
+    let account = accounts::resolve(user, &spec.supplemental_groups, files)?;
+    result.uid = account.uid;
+    result.gid = account.gid;
+    result.additional_gids = account.additional_gids;
+    if spec.user.is_some() && !spec.env.contains_key("HOME") {
+        result.env.retain(|entry| !entry.starts_with("HOME="));
+        result.env.push(format!("HOME={}", account.home));
+        result.env.sort_unstable();
+    }
+    Ok(result)
+}
+
+/// The container's environment with the request's entries over it; sorted by key.
+fn over(main: &[String], spec: &ProcessSpec) -> Vec<String> {
+    let of_main = main.iter().filter_map(|entry| entry.split_once('='));
+    let asked = spec.env.iter().map(|(key, value)| (&**key, &**value));
+    let merged: BTreeMap<&str, &str> = of_main.chain(asked).collect();
+    merged
+        .into_iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect()
+}
+
 /// An entrypoint replaces the image's entrypoint and cmd; args alone replace its cmd.
 fn command(spec: &ProcessSpec, config: &ImageConfig) -> Vec<String> {
     let (program, arguments) = match (spec.entrypoint.is_empty(), spec.args.is_empty()) {

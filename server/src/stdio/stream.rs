@@ -91,6 +91,8 @@ pub struct Stream {
     pub(super) window: Window,
     /// Whether the keeper should have it.
     is_open: AtomicBool,
+    /// Whether its recording goes with its last holder.
+    is_discarded: AtomicBool,
 }
 
 impl Stream {
@@ -103,6 +105,7 @@ impl Stream {
             input: Input::default(),
             window: Window::default(),
             is_open: AtomicBool::new(false),
+            is_discarded: AtomicBool::new(false),
         })
     }
 
@@ -110,7 +113,9 @@ impl Stream {
         &self.name
     }
 
-    pub(super) fn segments(&self) -> &Path {
+    /// The directory of its recording.
+    #[must_use]
+    pub fn segments(&self) -> &Path {
         &self.place.segments
     }
 
@@ -365,6 +370,26 @@ impl Stream {
         }
     }
 
+    /// The process is over. If nobody has kept the stream since, its end is taken from the disk.
+    pub async fn recall(&self) {
+        let is_known = self.progress.borrow().entries > 0 || self.is_open.load(Ordering::Acquire);
+        if is_known || self.calls.is_none() {
+            return;
+        }
+        let place = self.place.clone();
+        let on_disk = blocking(move || Ok(segment::positions(&place.segments, place.run).ok()));
+        let positions = on_disk.await.ok().flatten().unwrap_or_default();
+        self.reached(positions);
+        self.progress.send_modify(|progress| {
+            progress.ended.get_or_insert(Ended::Truncated);
+        });
+    }
+
+    /// Its recording, with the directory, is removed once nobody holds the stream any more.
+    pub fn discard(&self) {
+        self.is_discarded.store(true, Ordering::Release);
+    }
+
     /// Writes to standard input; returns when all of it is written.
     ///
     /// # Errors
@@ -408,6 +433,25 @@ impl Stream {
     pub(super) fn tell_window(&self, news: Option<Option<u64>>) {
         if let (Some(calls), Some(limit)) = (&self.calls, news) {
             calls.tell_window(&self.name, limit);
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if !self.is_discarded.load(Ordering::Acquire) {
+            return;
+        }
+        let directory = std::mem::take(&mut self.place.segments);
+        let remove = move || match std::fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(directory = %directory.display(), %error, "a recording is not removed");
+            }
+            _ => {}
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
         }
     }
 }

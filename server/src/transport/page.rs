@@ -59,6 +59,7 @@ paged!(
     ListContainerProcessesRequest,
     ListEventsRequest,
     ListImagesRequest,
+    ListExecsRequest,
 );
 
 /// The page that is asked for.

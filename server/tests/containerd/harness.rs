@@ -24,7 +24,7 @@ use wharf_server::backend::containerd::{Containerd, ContainerdOptions, Container
 use wharf_server::backend::{ContainerBackend, Exit, Start, Status, Task};
 use wharf_server::model::container::{ImageUse, Intent, Operation, RootMount, State};
 use wharf_server::model::spec::{
-    ContainerSpec, Network, Process, ProcessSpec, Resources, Seccomp, Security,
+    ContainerSpec, Log, Network, Process, ProcessSpec, Resources, Seccomp, Security,
 };
 use wharf_server::model::{
     Cause, Container, ContainerId, Digest, Principal, RequestId, Run, Sequence, ServerId,
@@ -404,6 +404,8 @@ fn record(chain_id: &Digest, args: &[&str]) -> Container {
             operation: Operation::Create,
         }),
         signaled: None,
+        terminal_size: None,
+        leash: None,
         create_time: now,
         start_time: None,
         update_time: now,
@@ -424,8 +426,12 @@ fn cause() -> Cause {
 
 fn spec() -> ContainerSpec {
     ContainerSpec {
+        stdin_open: false,
+        log: wharf_server::model::spec::Log::default(),
         image: image::REFERENCE.to_owned(),
         process: ProcessSpec::default(),
+        stdin_open: false,
+        log: Log::default(),
         stop_signal: None,
         stop_grace_period: Some(Duration::from_secs(1)),
         auto_delete: false,

@@ -17,6 +17,8 @@ const CLEAR: &[ErrorReason] = &[
     ErrorReason::CursorInvalid,
     ErrorReason::StreamProtocol,
     ErrorReason::ContainerNotFound,
+    ErrorReason::ExecNotFound,
+    ErrorReason::TerminalNotAllocated,
     ErrorReason::ImageNotFound,
     ErrorReason::PlatformNotFound,
     ErrorReason::UserNotFound,
@@ -140,7 +142,11 @@ fn names(mutation: &Mutation, refusal: &Refusal) -> bool {
         ErrorReason::CursorInvalid => leaf(mutation) == "cursor",
         ErrorReason::SecurityProfileInvalid => leaf(mutation) == "seccomp_json",
         // The bad message is not the one that has to come first.
-        ErrorReason::StreamProtocol => mutation.path.starts_with("end."),
+        ErrorReason::StreamProtocol => {
+            mutation.path.starts_with("end.") || mutation.path.starts_with("input.")
+        }
+        // That it is not there is said before anything else.
+        ErrorReason::ExecNotFound => true,
         _ => false,
     }
 }

@@ -2,10 +2,12 @@
 //! Mutations are told to act on a run or a version that does not exist, or only to check.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use prost::Message as _;
 use wharf_api::Method;
 use wharf_api::v1::import_image_request::Request::Start;
+use wharf_api::v1::write_stdin_request::Target as Stdin;
 use wharf_api::v1::{self, ContainerUpdate, CreateContainerRequest, ImportImageStart};
 
 use crate::harness::{image, spec};
@@ -74,7 +76,26 @@ pub fn harmless(method: &Method) -> (Does, Vec<u8>) {
         "GetVersion" => request!(Answer, GetVersionRequest {}),
         "GetCapabilities" => request!(Answer, GetCapabilitiesRequest {}),
         "GetInfo" => request!(Answer, GetInfoRequest {}),
-        "AttachContainer" | "FollowContainer" | "ResizeContainer" | "RunContainer" => (Nothing, Vec::new()),
+        "AttachContainer" => request!(Refuse, AttachContainerRequest { request: Some(attach_container()), }),
+        "FollowContainer" => request!(Refuse, FollowContainerRequest { container: container(), expected_run, }),
+        // It has no terminal.
+        "ResizeContainer" => request!(Refuse, ResizeContainerRequest { container: container(), size: Some(size()), }),
+        "RunContainer" => request!(Refuse, RunContainerRequest { request: Some(run_container()), }),
+        "CreateExec" => request!(Refuse, CreateExecRequest { container: container(), spec: Some(exec()), }),
+        "StartExec" => request!(Refuse, StartExecRequest { exec_id: no_such_exec(), }),
+        "RunExec" => request!(Refuse, RunExecRequest { request: Some(run_exec()), }),
+        "AttachExec" => request!(Refuse, AttachExecRequest { request: Some(attach_exec()), }),
+        "FollowExec" => request!(Refuse, FollowExecRequest { exec_id: no_such_exec(), }),
+        "WriteStdin" =>
+            request!(Refuse, WriteStdinRequest { target: Some(Stdin::Container(container())), expected_run, }),
+        "ExecSync" => request!(Refuse, ExecSyncRequest { container: container(), spec: Some(exec()), }),
+        "GetExec" => request!(Refuse, GetExecRequest { exec_id: no_such_exec(), }),
+        "ListExecs" => request!(Answer, ListExecsRequest { container: container(), }),
+        "SignalExec" =>
+            request!(Refuse, SignalExecRequest { exec_id: no_such_exec(), signal: "SIGHUP".to_owned(), }),
+        "ResizeExec" => request!(Refuse, ResizeExecRequest { exec_id: no_such_exec(), size: Some(size()), }),
+        "WaitExec" => request!(Refuse, WaitExecRequest { exec_id: no_such_exec(), }),
+        "DeleteExec" => request!(Refuse, DeleteExecRequest { exec_id: no_such_exec(), force: true, }),
         "PullImage" | "PushImage" | "PruneImages" | "ExportImage" => (Nothing, Vec::new()),
         "GetDiskUsage" => (Nothing, Vec::new()),
         _ if later_service(method) => (Nothing, Vec::new()),
@@ -86,11 +107,65 @@ pub fn harmless(method: &Method) -> (Does, Vec<u8>) {
 fn later_service(method: &Method) -> bool {
     matches!(
         method.service,
-        "wharf.v1.ExecService"
-            | "wharf.v1.FileService"
-            | "wharf.v1.LogService"
-            | "wharf.v1.StatsService"
+        "wharf.v1.FileService" | "wharf.v1.LogService" | "wharf.v1.StatsService"
     )
+}
+
+fn size() -> v1::TerminalSize {
+    v1::TerminalSize {
+        rows: 24,
+        columns: 80,
+    }
+}
+
+fn no_such_exec() -> String {
+    "0".repeat(32)
+}
+
+/// An exec of a user that the container does not have.
+fn exec() -> v1::ExecSpec {
+    v1::ExecSpec {
+        process: Some(v1::ProcessSpec {
+            args: vec!["true".to_owned()],
+            user: "nobody-like-this".to_owned(),
+            ..Default::default()
+        }),
+        timeout: Some(spec::duration(Duration::from_secs(5))),
+        ..Default::default()
+    }
+}
+
+fn run_exec() -> v1::run_exec_request::Request {
+    v1::run_exec_request::Request::Start(Box::new(v1::RunExecStart {
+        container: VICTIM.to_owned(),
+        spec: Some(exec()),
+        ..Default::default()
+    }))
+}
+
+fn attach_exec() -> v1::attach_exec_request::Request {
+    v1::attach_exec_request::Request::Start(v1::AttachExecStart {
+        exec_id: no_such_exec(),
+        options: None,
+    })
+}
+
+fn run_container() -> v1::run_container_request::Request {
+    v1::run_container_request::Request::Start(Box::new(v1::RunContainerStart {
+        spec: Some(v1::ContainerSpec {
+            image: NO_SUCH_IMAGE.to_owned(),
+            ..spec::running(&["true"])
+        }),
+        ..Default::default()
+    }))
+}
+
+fn attach_container() -> v1::attach_container_request::Request {
+    v1::attach_container_request::Request::Start(v1::AttachContainerStart {
+        container: VICTIM.to_owned(),
+        expected_run: NO_SUCH_RUN,
+        options: None,
+    })
 }
 
 fn create() -> CreateContainerRequest {

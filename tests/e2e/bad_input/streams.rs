@@ -1,14 +1,25 @@
 //! Streams of requests whose messages come in no order that was agreed on.
 
 use bytes::Bytes;
+use wharf_api::v1::attach_exec_request::Request::Input;
 use wharf_api::v1::import_image_request::Request::{self, Data, End, Start};
-use wharf_api::v1::{ImportImageRequest, ImportImageStart, TransferEnd};
+use wharf_api::v1::process_input::Kind;
+use wharf_api::v1::{
+    AttachExecRequest, Detach, ImportImageRequest, ImportImageStart, ProcessInput, TransferEnd,
+};
 use wharf_api::{ErrorReason, METHODS};
 
 use super::attack;
 use super::requests::{Does, harmless};
 use super::wire::{Ending, Outcome, Wire, message};
 
+/// Calls that join a process's streams: they all begin in the same way.
+const JOINS: [&str; 4] = [
+    "/wharf.v1.ContainerService/AttachContainer",
+    "/wharf.v1.ContainerService/RunContainer",
+    "/wharf.v1.ExecService/AttachExec",
+    "/wharf.v1.ExecService/RunExec",
+];
 const IMPORT: &str = "/wharf.v1.ImageService/ImportImage";
 
 fn start() -> Option<Request> {
@@ -44,11 +55,41 @@ fn every_method_that_takes_a_stream_is_known_here() {
     for method in METHODS.iter().filter(|method| method.client_streaming) {
         let (does, _) = harmless(method);
         assert!(
-            does == Does::Nothing || method.path == IMPORT,
+            does == Does::Nothing || method.path == IMPORT || JOINS.contains(&method.path),
             "{} has no wrong orders",
             method.path
         );
     }
+}
+
+#[test]
+fn streams_of_processes_must_begin_with_their_start() {
+    // All of them have the input in the same place.
+    let input = |kind| AttachExecRequest {
+        request: Some(Input(ProcessInput { kind })),
+    };
+    attack(async |_, socket| {
+        let wire = &mut Wire::connect(socket).await;
+        for path in JOINS {
+            for first in [
+                None,
+                Some(AttachExecRequest::default()),
+                Some(input(None)),
+                Some(input(Some(Kind::Stdin(Bytes::from_static(b"x"))))),
+                Some(input(Some(Kind::Detach(Detach {})))),
+            ] {
+                let mut call = wire.call(path);
+                if let Some(first) = &first {
+                    call = call.message(first);
+                }
+                let refusal = call.send().await.refusal();
+                assert!(
+                    refusal.is(ErrorReason::StreamProtocol),
+                    "{path} {first:?}: {refusal}"
+                );
+            }
+        }
+    });
 }
 
 #[test]

@@ -67,8 +67,6 @@ fn what_a_later_version_brings_is_refused_and_never_ignored() {
         let wharf = up(world).await;
         for (flags, field) in [
             ("--privileged", "spec.security.privileged"),
-            ("-i", "spec.stdin_open"),
-            ("-t", "spec.process.terminal"),
             (
                 "--security-opt apparmor=mine",
                 "spec.security.apparmor_profile",

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use wharf_api::metadata::REQUEST_ID;
 use wharf_api::v1::container_service_client::ContainerServiceClient;
 use wharf_api::v1::event_service_client::EventServiceClient;
+use wharf_api::v1::exec_service_client::ExecServiceClient;
 use wharf_api::v1::image_service_client::ImageServiceClient;
 use wharf_api::v1::system_service_client::SystemServiceClient;
 use wharf_api::v1::{
@@ -90,6 +91,10 @@ impl Client {
         ContainerServiceClient::new(self.channel())
     }
 
+    pub fn execs(&self) -> ExecServiceClient<Channel> {
+        ExecServiceClient::new(self.channel())
+    }
+
     pub fn events(&self) -> EventServiceClient<Channel> {
         EventServiceClient::new(self.channel())
     }
@@ -132,7 +137,19 @@ unary! {
         signal_container: SignalContainerRequest -> SignalContainerResponse,
         pause_container: PauseContainerRequest -> PauseContainerResponse,
         resume_container: ResumeContainerRequest -> ResumeContainerResponse,
+        resize_container: ResizeContainerRequest -> ResizeContainerResponse,
         list_container_processes: ListContainerProcessesRequest -> ListContainerProcessesResponse,
+    }
+    execs {
+        create_exec: CreateExecRequest -> CreateExecResponse,
+        start_exec: StartExecRequest -> StartExecResponse,
+        write_stdin: WriteStdinRequest -> WriteStdinResponse,
+        exec_sync: ExecSyncRequest -> ExecSyncResponse,
+        get_exec: GetExecRequest -> GetExecResponse,
+        list_execs: ListExecsRequest -> ListExecsResponse,
+        signal_exec: SignalExecRequest -> SignalExecResponse,
+        resize_exec: ResizeExecRequest -> ResizeExecResponse,
+        delete_exec: DeleteExecRequest -> DeleteExecResponse,
     }
     events {
         list_events: ListEventsRequest -> ListEventsResponse,
@@ -332,6 +349,21 @@ impl Client {
     }
 
     /// Every container, page by page.
+    /// How an exec ends.
+    pub async fn exec_exit(&self, exec_id: &str) -> Result<ExitStatus, Refusal> {
+        use v1::wait_exec_response::Response;
+        let request = v1::WaitExecRequest {
+            exec_id: exec_id.to_owned(),
+        };
+        let mut messages = answer(self.execs().wait_exec(self.request(request)).await)?;
+        let first = messages.message().await?.unwrap().response;
+        assert!(matches!(first, Some(Response::Registered(_))), "{first:?}");
+        match messages.message().await?.unwrap().response {
+            Some(Response::Exited(exit)) => Ok(exit),
+            other => panic!("the exit comes last, not {other:?}"),
+        }
+    }
+
     pub async fn list(&self) -> Result<Vec<Container>, Refusal> {
         let mut request = v1::ListContainersRequest::default();
         let mut all = Vec::new();

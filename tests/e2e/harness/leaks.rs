@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -56,6 +57,28 @@ pub async fn none_on_the_host(directory: &Path) {
         so(left.is_empty(), || left.join("; "))
     })
     .await;
+}
+
+/// Fails if the server keeps FIFOs, or the output of execs, of containers that are gone.
+pub async fn none_in_state(state: &Path) {
+    until("no stream is left", SETTLED, async || {
+        let mut left = Vec::new();
+        streams_below(&state.join("containers"), &mut left);
+        so(left.is_empty(), || left.join("; "))
+    })
+    .await;
+}
+
+fn streams_below(directory: &Path, left: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_exec = path.parent().is_some_and(|parent| parent.ends_with("execs"));
+        match entry.file_type() {
+            Ok(kind) if kind.is_fifo() || is_exec => left.push(path.display().to_string()),
+            Ok(kind) if kind.is_dir() => streams_below(&path, left),
+            _ => {}
+        }
+    }
 }
 
 /// Mounts below `directory`, processes of its shims and containers, cgroups and runtime states of its
@@ -150,9 +173,10 @@ fn processes_of(directory: &Path) -> Vec<(i32, String)> {
             // A zombie has no command line; it is over, and whoever adopted it takes it away.
             let is_alive = !command.is_empty();
             let of_shim = program.starts_with("containerd-shim") && command.contains(&needle);
+            let of_keeper = command.contains("wharf-keeper") && command.contains(&needle);
             let of_container = ids.iter().any(|id| groups.contains(id.as_str()));
             let told = command.replace('\0', " ");
-            (is_alive && (of_shim || of_container)).then(|| (pid, told.trim_end().to_owned()))
+            (is_alive && (of_shim || of_keeper || of_container)).then(|| (pid, told.trim_end().to_owned()))
         })
         .collect()
 }

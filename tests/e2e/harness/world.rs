@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::containerd::Containerd;
 use crate::proxy::Proxy;
 
-use super::{Client, Options, Wharfd, image, leaks};
+use super::{Client, Options, Wharfd, image, keeper, leaks};
 
 /// No scenario takes longer, on two busy cores.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -121,6 +122,8 @@ impl World {
         if self.wharfd.state_dir().exists() {
             self.end_wharfd().await;
         }
+        keeper::end(self.directory.path()).await;
+        leaks::none_in_state(&self.wharfd.state_dir()).await;
         if self.containerd.is_running() {
             leaks::none_in_containerd(&self.containerd).await;
             if self.containerd_loses_shims {
@@ -175,6 +178,7 @@ impl World {
 
     fn clean_up(mut self) {
         self.wharfd.kill();
+        keeper::signal(self.directory.path(), Signal::KILL);
         self.containerd.thaw();
         leaks::remove_all(self.directory.path(), &mut self.containerd);
         if std::env::var_os("WHARF_KEEP").is_some() {

@@ -225,13 +225,10 @@ pub async fn deleted_concurrently(client: &Client) -> Refusal {
 }
 
 pub async fn method_not_supported(client: &Client) -> Refusal {
-    let request = v1::ResizeContainerRequest {
-        container: "nobody".to_owned(),
-        ..Default::default()
-    };
+    let request = v1::GetDiskUsageRequest::default();
     let refused = client
-        .containers()
-        .resize_container(client.request(request))
+        .system()
+        .get_disk_usage(client.request(request))
         .await;
     answer(refused).unwrap_err()
 }

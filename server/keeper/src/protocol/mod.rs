@@ -107,7 +107,8 @@ pub enum Call {
 /// A process's descriptors and where its output goes.
 ///
 /// The descriptors sent along stand in the order in which they are declared here: standard output,
-/// standard error, standard input.
+/// standard error, standard input. They are duplicates: who sent them closes its own, or keeps them so that
+/// a process is not ended by SIGPIPE when the keeper dies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
     /// The name of the stream from now on: chosen by the daemon, at most [`MAX_STREAM_ID_BYTES`].

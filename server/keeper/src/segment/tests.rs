@@ -105,7 +105,7 @@ impl Checked {
         next
     }
 
-    fn to_the_end(&mut self) -> Next {
+    fn finish(&mut self) -> Next {
         loop {
             match self.step(4096) {
                 next @ (Next::Pending | Next::End(_)) => return next,
@@ -169,7 +169,7 @@ fn a_directory_never_exceeds_its_limit_and_a_reader_left_behind_is_told_exactly(
         assert!(kept <= SMALL.total_bytes, "{kept} bytes are kept");
     }
     writer.end(1, End { truncated: true }).unwrap();
-    assert_eq!(behind.to_the_end(), Next::End(End { truncated: true }));
+    assert_eq!(behind.finish(), Next::End(End { truncated: true }));
     assert_eq!((behind.next.stdout, behind.next.stderr), (14_010, 6_000));
     assert!(
         behind.delivered < 20_000,
@@ -229,14 +229,14 @@ fn replay_begins_so_many_bytes_before_the_end_of_each_stream() {
             stderr: 0
         }
     );
-    assert_eq!(replayed.to_the_end(), Next::Pending);
+    assert_eq!(replayed.finish(), Next::Pending);
     assert_eq!(replayed.delivered, 160);
     let start = Start::Streams {
         stdout: From::Offset(599),
         stderr: From::Replay(0),
     };
     let mut resumed = Checked::new(reader(directory.path(), start));
-    assert_eq!(resumed.to_the_end(), Next::Pending);
+    assert_eq!(resumed.finish(), Next::Pending);
     assert_eq!(resumed.delivered, 1);
 }
 
@@ -247,9 +247,9 @@ fn a_reader_that_begins_at_the_end_gets_only_what_comes_later() {
     write(&mut writer, 1, Output::Stdout, 10);
     writer.gap(1, None, 0).unwrap();
     let mut late = Checked::new(reader(directory.path(), Start::End));
-    assert_eq!(late.to_the_end(), Next::Pending);
+    assert_eq!(late.finish(), Next::Pending);
     write(&mut writer, 2, Output::Stdout, 3);
-    assert_eq!(late.to_the_end(), Next::Pending);
+    assert_eq!(late.finish(), Next::Pending);
     assert_eq!((late.delivered, late.unknown_gaps), (3, 0));
 }
 
@@ -333,7 +333,7 @@ fn a_known_loss_keeps_offsets_true_and_an_unknown_one_is_told() {
     write(&mut writer, 3, Output::Stdout, 10);
     assert_eq!(positions(directory.path(), 1).unwrap().stdout, 110);
     let mut all = Checked::new(reader(directory.path(), Start::Beginning));
-    all.to_the_end();
+    all.finish();
     assert_eq!((all.delivered, all.unknown_gaps), (20, 1));
     let start = Start::Streams {
         stdout: From::Offset(60),
@@ -481,7 +481,7 @@ proptest! {
         for mut reader in readers {
             // An offset beyond the end is never reached.
             let beyond = reader.next.stderr > end.stderr;
-            prop_assert_eq!(reader.to_the_end(), Next::End(End { truncated }));
+            prop_assert_eq!(reader.finish(), Next::End(End { truncated }));
             prop_assert_eq!(reader.next.stdout, end.stdout);
             prop_assert!(beyond || reader.next.stderr == end.stderr);
         }
@@ -510,14 +510,14 @@ proptest! {
             }
         }
         match Reader::open(directory.path(), 1, None, Start::Beginning) {
-            Ok(reader) => { Checked::new(reader).to_the_end(); }
+            Ok(reader) => { Checked::new(reader).finish(); }
             Err(SegmentError::NoRecording { .. }) => {}
             Err(error) => panic!("{error}"),
         }
         let mut again = writer(directory.path(), 1, LARGE);
         write(&mut again, 1_000, Output::Stdout, 50);
         let mut all = Checked::new(reader(directory.path(), Start::Beginning));
-        all.to_the_end();
+        all.finish();
         prop_assert_eq!(all.next.stdout, again.positions().stdout);
     }
 

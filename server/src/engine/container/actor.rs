@@ -6,6 +6,8 @@
 //!  exit, OOM ─────┘               └──► finished: commands deferred meanwhile are decided again
 //!  timer ──► SIGKILL after the grace period; give up on a kill; try again
 //! ```
+//!
+//! Execs (`execs`) and what only concerns streams (`streams`) go on beside that operation.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -18,6 +20,7 @@ use tracing::Instrument;
 
 use super::command::{Command, Reply};
 use super::control::Controlled;
+use super::execs::{self, Execs};
 use super::record::Record;
 use super::start::Starting;
 use crate::backend::{BackendError, Exit, Found, Task, TaskHandle};
@@ -26,7 +29,8 @@ use crate::engine::idempotency::Claim;
 use crate::engine::registry::{Entry, Snapshot};
 use crate::engine::{Error, Stopped};
 use crate::model::container::RootMount;
-use crate::model::{Cause, Container, Signal, State, limits};
+use crate::model::{Cause, Container, Exec, Signal, State, limits};
+use crate::stdio::Stream;
 
 /// A container's actor.
 pub(super) struct Actor {
@@ -35,6 +39,12 @@ pub(super) struct Actor {
     pub(super) record: Record,
     /// The current run's processes, or those of a run that is over and not yet removed.
     pub(super) task: Option<TaskHandle>,
+    /// The standard streams of that run.
+    pub(super) stream: Option<Arc<Stream>>,
+    /// Further processes, and what goes on beside the operation.
+    pub(super) execs: Execs,
+    /// Whether the streams that a caller had before the server's restart have not been taken up.
+    pub(super) is_cut: bool,
     /// Whether `task`'s run is over (its exit is committed) and only its remains are to be removed.
     pub(super) remains: bool,
     /// The one operation in flight.
@@ -127,6 +137,7 @@ impl Outcome {
 /// The actor's own work besides commands, in order of urgency.
 enum Event {
     Finished(Outcome),
+    Beside(execs::Outcome),
     Exited(Exit),
     Oom,
     Time(Timer),
@@ -162,6 +173,9 @@ impl Actor {
             core,
             record,
             task: None,
+            stream: None,
+            execs: Execs::default(),
+            is_cut: false,
             remains: false,
             operation: None,
             deferred: VecDeque::new(),
@@ -196,6 +210,7 @@ impl Actor {
                     self.finish(outcome).instrument(span).await;
                     self.decide_deferred().await;
                 }
+                Event::Beside(outcome) => self.exec_outcome(outcome).await,
                 Event::Exited(exit) => self.run_ended(exit).instrument(span).await,
                 Event::Oom => self.report_oom().await,
                 Event::Time(timer) => self.time_has_come(timer).instrument(span).await,
@@ -225,6 +240,7 @@ impl Actor {
         tokio::select! {
             biased;
             outcome = flight(&mut self.operation), if busy => Event::Finished(outcome),
+            outcome = self.execs.next_outcome() => Event::Beside(outcome),
             // After the operation in flight, so that a signal is announced before the exit it caused.
             Some(exit) = ended(&mut exit), if !busy => Event::Exited(exit),
             () = grew(&mut oom, &mut self.oom_seen) => Event::Oom,
@@ -375,11 +391,14 @@ pub(crate) fn resume(
     core: &Arc<Core>,
     container: Container,
     mailbox: Mailbox,
+    execs: Vec<Exec>,
     claim: Option<Claim>,
 ) {
     let mut actor = Actor::new(core.clone(), container, mailbox.publish);
     actor.claim = claim;
     actor.doubt = Doubt::Container;
+    actor.restore_execs(execs);
+    actor.restore_leash();
     let abandoned = actor.record.abandoned();
     core.spawn(async move {
         abandoned

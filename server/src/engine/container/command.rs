@@ -5,10 +5,12 @@ use tokio::sync::oneshot;
 use crate::backend::{Found, SignalScope};
 use crate::engine::idempotency::Claim;
 use crate::engine::{DeleteContainer, Error, Started, StopContainer, Stopped, UpdateContainer};
+use crate::model::exec::Leash;
 use crate::model::request::Cause;
-use crate::model::{Container, Run, Signal};
+use crate::model::{Container, Run, Signal, TerminalSize};
 use std::sync::Arc;
 
+use super::execs::ExecOrder;
 use super::policy::Request;
 
 /// Where an answer goes. Nobody may be there any more: the command is done all the same.
@@ -68,6 +70,18 @@ pub(crate) enum Order {
     ListProcesses {
         reply: Reply<Vec<u32>>,
     },
+    Resize(ResizeOrder),
+    /// Let the main process see the end of its input.
+    CloseStdin {
+        expected_run: Option<Run>,
+        reply: Reply<()>,
+    },
+    /// Note what is to become of the main process without its caller.
+    Leash {
+        leash: Option<Leash>,
+        reply: Reply<()>,
+    },
+    Exec(ExecOrder),
     /// What the backend has of it, when the server (re)connects; answered once it is settled.
     Settle {
         /// None if the listing, which only shows what has a record, does not show it.
@@ -85,6 +99,24 @@ pub(crate) struct StartOrder {
     pub(crate) expected_run: Option<Run>,
     pub(crate) claim: Option<Claim>,
     pub(crate) reply: Reply<Started>,
+}
+
+/// A new size of the main process's terminal.
+#[derive(Debug)]
+pub(crate) struct ResizeOrder {
+    pub(crate) size: TerminalSize,
+    pub(crate) early: Early,
+    pub(crate) expected_run: Option<Run>,
+    pub(crate) reply: Reply<()>,
+}
+
+/// What to do with a size for a process that does not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Early {
+    /// Refuse it.
+    Refuse,
+    /// Keep it for the next start.
+    Keep,
 }
 
 /// A signal.
@@ -112,7 +144,12 @@ impl Order {
             Self::Delete { delete, .. } if delete.force => Some(Request::ForceDelete),
             Self::Delete { .. } => Some(Request::Delete),
             Self::ListProcesses { .. } => Some(Request::ListProcesses),
-            Self::Settle { .. } => None,
+            Self::Resize(resize) if resize.early == Early::Refuse => Some(Request::Resize),
+            Self::Resize(_)
+            | Self::CloseStdin { .. }
+            | Self::Leash { .. }
+            | Self::Exec(_)
+            | Self::Settle { .. } => None,
         }
     }
 
@@ -122,11 +159,16 @@ impl Order {
             Self::Start(StartOrder { expected_run, .. })
             | Self::Signal(SignalOrder { expected_run, .. })
             | Self::Pause { expected_run, .. }
-            | Self::Resume { expected_run, .. } => (*expected_run, None),
+            | Self::Resume { expected_run, .. }
+            | Self::Resize(ResizeOrder { expected_run, .. })
+            | Self::CloseStdin { expected_run, .. } => (*expected_run, None),
             Self::Stop { stop, .. } | Self::Restart { stop, .. } => (stop.expected_run, None),
             Self::Update { update, .. } => (None, update.etag.as_deref()),
             Self::Delete { delete, .. } => (None, delete.etag.as_deref()),
-            Self::ListProcesses { .. } | Self::Settle { .. } => (None, None),
+            Self::ListProcesses { .. }
+            | Self::Leash { .. }
+            | Self::Exec(_)
+            | Self::Settle { .. } => (None, None),
         }
     }
 
@@ -141,6 +183,10 @@ impl Order {
             Self::Update { reply, .. } => drop(reply.send(Err(error))),
             Self::Delete { reply, .. } => drop(reply.send(Err(error))),
             Self::ListProcesses { reply } => drop(reply.send(Err(error))),
+            Self::Resize(ResizeOrder { reply, .. })
+            | Self::CloseStdin { reply, .. }
+            | Self::Leash { reply, .. } => drop(reply.send(Err(error))),
+            Self::Exec(order) => order.refuse(error),
             Self::Settle { reply, .. } => {
                 let _ = reply.send(());
             }

@@ -13,12 +13,12 @@ impl Actor {
     /// Decides a command, and does, answers, joins, defers or refuses it.
     pub(super) async fn take(&mut self, command: Command) {
         let Command { span, order } = command;
-        let Some(request) = order.request() else {
-            return self.take_settle(order).await;
-        };
         if let Err(error) = self.preconditions(&order) {
             return order.refuse(error);
         }
+        let Some(request) = order.request() else {
+            return self.take_beside(span, order).await;
+        };
         match policy::decide(self.record.state(), request) {
             Decision::Refuse(refusal) => {
                 let error = self.refusal(refusal);
@@ -38,9 +38,22 @@ impl Actor {
         }
     }
 
-    /// A forced deletion of a container that is being stopped only changes what comes after the exit.
+    /// What policy is not asked about: it holds up nothing and waits for nothing.
+    async fn take_beside(&mut self, span: tracing::Span, order: Order) {
+        match order {
+            Order::Exec(order) => self.take_exec(span, order).await,
+            Order::Resize(resize) => self.resize(&span, resize).await,
+            Order::CloseStdin { reply, .. } => self.close_stdin(&span, reply),
+            Order::Leash { leash, reply } => self.leash(leash, reply).await,
+            order => self.take_settle(order).await,
+        }
+    }
+
+    /// A forced deletion of a container that is being stopped only changes what comes after the exit; a
+    /// terminal's size has nothing to do with an operation.
     fn may_overtake(&self, order: &Order) -> bool {
-        self.record.state() == State::Stopping && matches!(order, Order::Delete { .. })
+        let is_stopping = self.record.state() == State::Stopping;
+        matches!(order, Order::Resize(_)) || is_stopping && matches!(order, Order::Delete { .. })
     }
 
     async fn carry_out(&mut self, span: tracing::Span, order: Order) {
@@ -73,7 +86,12 @@ impl Actor {
                 reply,
             } => self.delete(cause, &delete, reply).await,
             Order::ListProcesses { reply } => self.list_processes(&span, reply),
-            Order::Settle { .. } => {}
+            Order::Resize(resize) => self.resize(&span, resize).await,
+            // Taken before.
+            Order::CloseStdin { .. }
+            | Order::Leash { .. }
+            | Order::Exec(_)
+            | Order::Settle { .. } => {}
         }
     }
 
@@ -90,12 +108,16 @@ impl Actor {
             | Order::Update { .. }
             | Order::Delete { .. }
             | Order::ListProcesses { .. }
+            | Order::Resize(_)
+            | Order::CloseStdin { .. }
+            | Order::Leash { .. }
+            | Order::Exec(_)
             | Order::Settle { .. } => self.require_certainty(),
         }
     }
 
     /// The backend can be asked, and what it has is known.
-    fn require_certainty(&self) -> Result<(), Error> {
+    pub(super) fn require_certainty(&self) -> Result<(), Error> {
         self.core.require_backend()?;
         if self.is_in_doubt() {
             return Err(self.refusal(Refusal::Busy));

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use super::actor::{Actor, Outcome};
 use super::command::{Reply, wait_with};
-use super::create::remove_files;
 use super::settle::lost;
 use super::start::Starting;
-use crate::backend::{BackendError, ContainerBackend, Task, TaskHandle};
+use super::streams::Remains;
+use super::streams::remove_scratch;
+use crate::backend::{BackendError, ContainerBackend, Task};
 use crate::engine::core::Core;
 use crate::engine::{DeleteContainer, Error, StopContainer};
 use crate::model::container::{Intent, Operation};
@@ -96,7 +97,7 @@ impl Actor {
     pub(super) fn remove(&mut self) {
         let (core, id) = (self.core.clone(), self.record.container().id);
         // A task that still runs, of a container out of control, is not removed but discarded.
-        let remains = self.task.clone().filter(|_| self.remains);
+        let remains = self.remains_of_run();
         let discard = self.unknown_task || self.task.is_some();
         self.begin(&tracing::Span::current(), async move {
             Outcome::Removed(remove(&core, id, remains, discard).await)
@@ -123,6 +124,7 @@ impl Actor {
             .event(EventKind::ContainerDeleted, cause)
             .synced();
         self.record.commit_observed(draft).await;
+        self.execs_are_gone();
         self.gone = true;
         for reply in self.deletions.drain(..) {
             drop(reply.send(Ok(())));
@@ -148,15 +150,15 @@ impl Actor {
 async fn remove(
     core: &Arc<Core>,
     id: ContainerId,
-    remains: Option<TaskHandle>,
+    remains: Option<Remains>,
     discard: bool,
 ) -> Result<(), BackendError> {
     if let Some(remains) = remains {
-        remains.delete().await?;
+        remains.remove().await?;
     } else if discard {
         core.backend.discard_task(id).await?;
     }
     core.backend.delete(id).await?;
-    remove_files(core, id).await;
+    remove_scratch(core, id).await;
     Ok(())
 }

@@ -14,13 +14,17 @@ use crate::model::{
 
 impl Actor {
     pub(super) async fn run_ended(&mut self, exit: Exit) {
+        let draft = self.record.draft_beside();
+        let ends = self.end_execs(draft, exit.status).await;
         let status = self.exit_status(&exit);
-        let mut draft = self.record.draft();
+        let mut draft = self.record.draft().after(ends);
+        let execs = draft.execs();
         let then = leave_run(&mut draft.next, &status);
         if self.untold_oom(&status) {
             draft = draft.event(EventKind::ContainerOom, None);
         }
         self.record.commit_observed(draft.exited(&status)).await;
+        self.execs_have_ended(execs);
         self.timer = None;
         if self.doubt == Doubt::Process {
             self.doubt = Doubt::None;
@@ -62,6 +66,7 @@ impl Actor {
             exit_time: exit.time,
             cause: cause_of_exit(container, signal),
             run: container.run,
+            output_truncated: false,
         })
     }
 
@@ -93,9 +98,9 @@ impl Actor {
 
     /// Removes what is left of a run.
     pub(super) fn reap(&mut self) {
-        if let Some(task) = self.task.clone() {
+        if let Some(remains) = self.remains_of_run() {
             self.begin(&tracing::Span::current(), async move {
-                Outcome::Reaped(task.delete().await)
+                Outcome::Reaped(remains.remove().await)
             });
         }
     }
@@ -104,6 +109,7 @@ impl Actor {
         match result {
             Ok(()) => {
                 self.task = None;
+                self.stream = None;
                 self.remains = false;
                 self.failures = 0;
             }
@@ -145,6 +151,7 @@ fn leave_run(next: &mut Container, status: &Arc<ExitStatus>) -> Option<Intent> {
     next.pid = None;
     next.exit_status = Some(ExitStatus::clone(status));
     next.signaled = None;
+    next.leash = None;
     let runs = Arc::make_mut(&mut next.runs);
     runs.push_back(status.clone());
     while runs.len() > limits::RUNS_KEPT {

@@ -10,10 +10,14 @@ mod control;
 pub(crate) mod create;
 mod decide;
 mod delete;
+pub(crate) mod execs;
 mod exit;
 pub mod policy;
 mod record;
 mod settle;
 pub(crate) mod start;
 mod stop;
+mod streams;
 pub(crate) mod update;
+
+pub(super) use stop::stop_signal;

@@ -27,11 +27,15 @@ pub enum Request {
     ForceDelete,
     /// List the processes inside.
     ListProcesses,
+    /// Set the size of the terminal.
+    Resize,
+    /// Make or start a further process.
+    Exec,
 }
 
 impl Request {
     /// Every request.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Start,
         Self::Stop,
         Self::Restart,
@@ -42,6 +46,8 @@ impl Request {
         Self::Delete,
         Self::ForceDelete,
         Self::ListProcesses,
+        Self::Resize,
+        Self::Exec,
     ];
 }
 
@@ -161,6 +167,25 @@ pub fn decide(state: State, request: Request) -> Decision {
             | State::Failed => Refuse(NotRunning),
             State::Creating => Refuse(Busy),
         },
+        Request::Resize => match state {
+            State::Running | State::Paused | State::Stopping => Do,
+            State::Creating | State::Starting => Refuse(Busy),
+            State::Created | State::Exited | State::BackingOff | State::Deleting => {
+                Refuse(NotRunning)
+            }
+            State::Failed => Refuse(ControlLost),
+        },
+        Request::Exec => match state {
+            State::Running => Do,
+            State::Paused => Refuse(Paused),
+            State::Creating | State::Starting => Refuse(Busy),
+            State::Created
+            | State::Exited
+            | State::Stopping
+            | State::BackingOff
+            | State::Deleting => Refuse(NotRunning),
+            State::Failed => Refuse(ControlLost),
+        },
     }
 }
 
@@ -197,6 +222,8 @@ mod tests {
         Delete        after do      do      running running running running do      join    do
         ForceDelete   after do      do      after   do      do      do      do      join    do
         ListProcesses busy  idle    idle    after   do      do      do      idle    idle    idle
+        Resize        busy  idle    idle    busy    do      do      do      idle    idle    lost
+        Exec          busy  idle    idle    busy    do      paused  idle    idle    idle    lost
     ";
 
     fn cell(word: &str) -> Decision {
@@ -262,7 +289,12 @@ mod tests {
         fn what_acts_on_processes_is_done_only_where_there_is_one(state in any_state(), request in any_request()) {
             let needs_process = matches!(
                 request,
-                Request::Signal | Request::Pause | Request::Resume | Request::ListProcesses
+                Request::Signal
+                    | Request::Pause
+                    | Request::Resume
+                    | Request::ListProcesses
+                    | Request::Resize
+                    | Request::Exec
             );
             if needs_process && decide(state, request) == Decision::Do {
                 prop_assert!(state.has_process());

@@ -10,11 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Error;
 use crate::engine::core::Core;
+use crate::engine::exec::registry::ExecSnapshot;
 use crate::engine::registry::Snapshot;
 use crate::model::container::{Intent, Operation};
 use crate::model::event::ContainerSubject;
 use crate::model::{
-    Cause, Container, EventKind, ExitStatus, NewEvent, RequestId, Run, State, limits,
+    Cause, Container, EventKind, Exec, ExitStatus, NewEvent, RequestId, Run, State, limits,
 };
 use crate::store::{Change, Committed, Durability, StoreError, Transaction};
 
@@ -33,6 +34,7 @@ pub(super) struct Draft {
     pub(super) next: Container,
     events: Vec<(EventKind, Option<Cause>)>,
     changes: Vec<Change>,
+    execs: Vec<ExecChange>,
     durability: Durability,
     fate: Fate,
 }
@@ -41,15 +43,86 @@ pub(super) struct Draft {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Stays,
+    /// It is not what changes.
+    Untouched,
     /// It was never acknowledged.
     Forgotten,
     Deleted,
 }
 
+/// A change of an exec of the container.
+#[derive(Clone)]
+pub(super) struct ExecChange {
+    exec: Arc<Exec>,
+    publish: watch::Sender<ExecSnapshot>,
+    /// Whether it is forgotten.
+    gone: bool,
+}
+
+impl ExecChange {
+    /// It is so from now on.
+    pub(super) fn put(exec: Exec, publish: watch::Sender<ExecSnapshot>) -> Self {
+        Self {
+            exec: Arc::new(exec),
+            publish,
+            gone: false,
+        }
+    }
+
+    /// There is no such exec any more.
+    pub(super) fn forget(exec: Arc<Exec>, publish: watch::Sender<ExecSnapshot>) -> Self {
+        Self {
+            exec,
+            publish,
+            gone: true,
+        }
+    }
+
+    fn change(&self) -> Change {
+        if self.gone {
+            Change::DeleteExec(self.exec.id)
+        } else {
+            Change::PutExec(self.exec.clone())
+        }
+    }
+
+    fn publish(self, core: &Core) {
+        if self.gone {
+            core.execs.forget(&self.exec);
+        }
+        self.publish.send_replace(ExecSnapshot {
+            exec: self.exec,
+            gone: self.gone,
+        });
+    }
+}
+
 impl Draft {
+    /// Adds a change of an exec.
+    pub(super) fn exec(mut self, change: ExecChange) -> Self {
+        self.execs.push(change);
+        self
+    }
+
+    /// The execs it changes, as they will be.
+    pub(super) fn execs(&self) -> Vec<Arc<Exec>> {
+        self.execs
+            .iter()
+            .map(|change| change.exec.clone())
+            .collect()
+    }
+
     /// Adds an event.
     pub(super) fn event(mut self, kind: EventKind, cause: Option<Cause>) -> Self {
         self.events.push((kind, cause));
+        self
+    }
+
+    /// Adds what `first` has, before what this has.
+    pub(super) fn after(mut self, first: Self) -> Self {
+        self.execs.splice(0..0, first.execs);
+        self.events.splice(0..0, first.events);
+        self.changes.splice(0..0, first.changes);
         self
     }
 
@@ -170,8 +243,21 @@ impl Record {
             next,
             events: Vec::new(),
             changes: Vec::new(),
+            execs: Vec::new(),
             durability: Durability::Written,
             fate: Fate::Stays,
+        }
+    }
+
+    /// Begins a change of what belongs to the container and not of its own record.
+    pub(super) fn draft_beside(&self) -> Draft {
+        Draft {
+            next: self.container.clone(),
+            events: Vec::new(),
+            changes: Vec::new(),
+            execs: Vec::new(),
+            durability: Durability::Written,
+            fate: Fate::Untouched,
         }
     }
 
@@ -223,15 +309,20 @@ impl Record {
         let Draft {
             mut next,
             events,
-            mut changes,
+            changes,
+            execs,
             durability,
             fate,
         } = draft;
         let now = SystemTime::now();
-        // Something else may have been committed since the draft was begun.
-        next.generation = self.container.generation + 1;
+        if fate != Fate::Untouched {
+            // Something else may have been committed since the draft was begun.
+            next.generation = self.container.generation + 1;
+        }
         let stored = Arc::new(next);
-        changes.insert(0, own_change(fate, &stored, now));
+        let own = own_change(fate, &stored, now).into_iter();
+        let of_execs = execs.iter().map(ExecChange::change);
+        let changes = own.chain(of_execs).chain(changes).collect();
         let events: Vec<NewEvent> = events
             .into_iter()
             .map(|(kind, cause)| new_event(&stored, kind, cause, now))
@@ -240,6 +331,7 @@ impl Record {
             core: self.core.clone(),
             publish: self.publish.clone(),
             container: stored,
+            execs,
             announced: !events.is_empty(),
             fate,
         };
@@ -251,7 +343,9 @@ impl Record {
             on_commit: Some(on_commit),
         };
         self.core.store.commit(transaction).await?;
-        self.container = Container::clone(&self.snapshot());
+        if fate != Fate::Untouched {
+            self.container = Container::clone(&self.snapshot());
+        }
         Ok(())
     }
 }
@@ -261,18 +355,23 @@ struct Publication {
     core: Arc<Core>,
     publish: watch::Sender<Snapshot>,
     container: Arc<Container>,
+    execs: Vec<ExecChange>,
     announced: bool,
     fate: Fate,
 }
 
 impl Publication {
     fn publish(self, committed: Committed, now: SystemTime) {
+        for change in self.execs {
+            change.publish(&self.core);
+        }
         let mut container = self.container;
         if self.announced {
             Arc::make_mut(&mut container).last_event = committed.last;
         }
         match self.fate {
             Fate::Stays => {}
+            Fate::Untouched => return,
             Fate::Deleted => self.core.registry.bury(container.clone(), now),
             Fate::Forgotten => self.core.registry.forget(&container),
         }
@@ -283,11 +382,12 @@ impl Publication {
     }
 }
 
-fn own_change(fate: Fate, container: &Arc<Container>, now: SystemTime) -> Change {
+fn own_change(fate: Fate, container: &Arc<Container>, now: SystemTime) -> Option<Change> {
     match fate {
-        Fate::Stays => Change::PutContainer(container.clone()),
-        Fate::Forgotten => Change::ForgetContainer(container.id),
-        Fate::Deleted => Change::DeleteContainer(container.clone(), now),
+        Fate::Stays => Some(Change::PutContainer(container.clone())),
+        Fate::Untouched => None,
+        Fate::Forgotten => Some(Change::ForgetContainer(container.id)),
+        Fate::Deleted => Some(Change::DeleteContainer(container.clone(), now)),
     }
 }
 

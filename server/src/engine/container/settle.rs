@@ -162,7 +162,9 @@ impl Actor {
             let oom_seen = *handle.oom_kills().borrow();
             self.watch_run(handle);
             self.oom_seen = oom_seen;
+            self.adopt_streams();
         }
+        self.settle_execs().await;
         self.frozen = task.state == FoundState::Paused;
         match (self.record.state(), task.state) {
             (State::Stopping, FoundState::Running | FoundState::Paused) => {

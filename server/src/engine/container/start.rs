@@ -1,18 +1,19 @@
 //! Starting: the intent is stored with the run's number, the backend starts the process, then the run
 //! exists. A start that fails takes the number back.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::actor::{Actor, Doubt, Outcome};
 use super::command::{Reply, StartOrder};
-use crate::backend::{BackendError, ContainerBackend, Start, Task, TaskHandle};
+use super::streams::Remains;
+use crate::backend::{Applied, BackendError, ContainerBackend, Start, Task, TaskHandle};
 use crate::engine::core::Core;
 use crate::engine::idempotency::Claim;
 use crate::engine::{Error, Started};
 use crate::model::container::{Intent, Operation};
 use crate::model::spec::Network;
-use crate::model::{Cause, Container, ContainerId, EventKind, Failure, LaunchFailure, Run, State};
+use crate::model::{Cause, Container, EventKind, Failure, LaunchFailure, Run, State, StdioPaths};
+use crate::stdio::{StdioError, Stream};
 use std::time::SystemTime;
 
 /// Who waits for a start.
@@ -81,7 +82,7 @@ impl Actor {
         self.timer = None;
         let (core, container) = (self.core.clone(), self.record.snapshot());
         // Both stay on the actor's list until the start is known to have got rid of them.
-        let remains = self.task.clone().filter(|_| self.remains);
+        let remains = self.remains_of_run();
         let forget_start = self.unknown_task;
         self.begin(span, async move {
             Outcome::Started(launch(core, container, remains, forget_start).await)
@@ -181,6 +182,8 @@ impl Actor {
 
     /// A new run's processes are to be watched.
     pub(super) fn watch_run(&mut self, task: TaskHandle) {
+        let container = self.record.container();
+        self.stream = Some(self.core.run_stream(container, container.run));
         self.task = Some(task);
         self.remains = false;
         self.unknown_task = false;
@@ -252,27 +255,31 @@ pub(crate) struct StoredStart {
 async fn launch(
     core: Arc<Core>,
     container: Arc<Container>,
-    remains: Option<TaskHandle>,
+    remains: Option<Remains>,
     forget_start: bool,
 ) -> Result<TaskHandle, BackendError> {
     if let Some(remains) = remains {
-        remains.delete().await?;
+        remains.remove().await?;
     }
     if forget_start {
         core.backend.forget_start(&container).await?;
     }
     let network_pid = network_pid(&core, &container)?;
-    let stdio = crate::model::StdioPaths::null();
     let run = container.run;
-    core.backend
-        .start(Start {
-            container,
-            run,
-            stdio,
-            terminal_size: None,
-            network_pid,
-        })
-        .await
+    let stream = core.run_stream(&container, run);
+    let stdio = open_streams(&stream).await?;
+    let start = Start {
+        terminal_size: container.terminal_size,
+        container,
+        run,
+        stdio,
+        network_pid,
+    };
+    let started = core.backend.start(start).await;
+    if started.as_ref().is_err_and(|error| !error.leaves_doubt()) {
+        stream.abandon().await;
+    }
+    started
 }
 
 /// The main process of the container whose network is to be shared.
@@ -291,34 +298,26 @@ fn network_pid(core: &Core, container: &Container) -> Result<Option<u32>, Backen
     pid.map(Some).ok_or_else(|| not_running().into())
 }
 
-/// The file that takes the output; the runtime appends to it by itself, whoever dies.
-async fn prepare_output(core: &Core, id: ContainerId) -> Result<PathBuf, BackendError> {
-    let dir = core.container_dir(id);
-    let path = dir.join("output.log");
-    let made = async {
-        tokio::fs::create_dir_all(&dir).await?;
-        tokio::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .await
-    };
-    match made.await {
-        Ok(_) => Ok(path),
-        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
-            Err(BackendError::NoSpace {
-                path: dir.display().to_string(),
-            })
+/// Makes the streams of a process and has them read from now on.
+pub(super) async fn open_streams(stream: &Arc<Stream>) -> Result<StdioPaths, BackendError> {
+    stream.open().await.map_err(|error| match error {
+        StdioError::Unavailable { detail } => BackendError::Unavailable {
+            backend: "keeper",
+            detail,
+            applied: Applied::No,
+        },
+        error if error.is_no_space() => BackendError::NoSpace {
+            path: stream.segments().display().to_string(),
+        },
+        error => LaunchFailure::Refused {
+            message: format!("its streams cannot be made: {error}"),
         }
-        Err(error) => {
-            let message = format!("the output file cannot be made: {error}");
-            Err(LaunchFailure::Refused { message }.into())
-        }
-    }
+        .into(),
+    })
 }
 
 /// The failure as the record keeps it.
-fn failure_of(error: &BackendError) -> Failure {
+pub(super) fn failure_of(error: &BackendError) -> Failure {
     match error {
         BackendError::Launch(failure) => failure.clone().into(),
         other => LaunchFailure::Refused {

@@ -16,7 +16,7 @@ use crate::model::{Cause, Container, EventKind, Signal, State, limits};
 use std::sync::Arc;
 
 /// How a container is asked to stop, unless the request says otherwise.
-pub(super) fn stop_signal(container: &Container) -> Signal {
+pub(in crate::engine) fn stop_signal(container: &Container) -> Signal {
     container
         .spec
         .stop_signal

@@ -15,7 +15,9 @@ use tokio::time::{Instant, sleep_until};
 use super::stream::{OpenFiles, Read};
 use super::{LogCursor, LogEnd, LogMessage, LogQuery, LogStart, LogStream};
 use crate::engine::query::ContainerFilter;
-use crate::engine::watch::{EventWatch, GapPolicy, WatchItem, WatchOptions, WatchStart};
+use crate::engine::watch::{
+    EventWatch, Execs, GapPolicy, StateFilter, WatchItem, WatchOptions, WatchStart,
+};
 use crate::engine::{Engine, Error, wait};
 use crate::journal::{Cursor, Filter};
 use crate::model::event::EventType;
@@ -85,12 +87,16 @@ impl std::fmt::Debug for LogsStream {
 
 impl LogsStream {
     pub(super) async fn open(engine: &Engine, query: FollowQuery) -> Result<Self, Error> {
+        let state = StateFilter {
+            containers: query.filter.clone(),
+            execs: Execs::Omit,
+        };
         let options = WatchOptions {
-            start: WatchStart::State(query.filter.clone()),
+            start: WatchStart::State(state.clone()),
             until: None,
             filter: Filter::default(),
             progress_interval: NO_PROGRESS,
-            gap_policy: GapPolicy::Resync(query.filter.clone()),
+            gap_policy: GapPolicy::Resync(state),
         };
         let watch = EventWatch::open(engine, options).await?;
         Ok(Self {
@@ -201,7 +207,9 @@ impl LogsStream {
                 self.known.retain(|_, known| !matches!(known, Known::Over));
                 Ok(())
             }
-            Some(WatchItem::Started { .. } | WatchItem::Progress) | None => Ok(()),
+            Some(WatchItem::Started { .. } | WatchItem::Exec(_) | WatchItem::Progress) | None => {
+                Ok(())
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a watch does, over a journal and whatever can list containers.
+//! What a watch does, over a journal and whatever can list containers and execs.
 //!
 //! Everything it has found but not yet given out is kept in itself, and no state is held across an
 //! await, so that a dropped [`Follower::next`] loses nothing.
@@ -10,27 +10,14 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::{GapPolicy, GapReason, WatchItem, WatchOptions, WatchStart};
+use super::listing::{Listing, StateSource};
+use super::{GapPolicy, GapReason, StateFilter, WatchItem, WatchOptions, WatchStart};
 use crate::engine::Error;
-use crate::engine::query::{ContainerFilter, Position};
 use crate::journal::{Cursor, Filter, Journal, JournalError};
-use crate::model::{Container, Event, Sequence};
+use crate::model::{Event, Sequence};
 
 /// Events taken from the journal at once.
 const BATCH: usize = 256;
-/// Containers listed at once.
-const PAGE: usize = 100;
-
-/// What lists the containers there are.
-pub(super) trait ContainerSource {
-    /// Containers that match, in order of creation, after `after`; at most `limit`.
-    fn list(
-        &self,
-        filter: &ContainerFilter,
-        after: Option<Position>,
-        limit: usize,
-    ) -> Vec<Arc<Container>>;
-}
 
 /// An item and the resume point after it.
 type Told = (Option<Cursor>, WatchItem);
@@ -57,21 +44,12 @@ pub(super) struct Follower<S> {
 /// What a watch is doing.
 #[derive(Debug)]
 enum Phase {
-    /// Sending the containers there are.
+    /// Sending what there is.
     State(Box<Listing>),
     /// Following the journal.
     Events,
     /// Nothing more will come.
     Ended,
-}
-
-/// A list of containers, half sent.
-#[derive(Debug)]
-struct Listing {
-    filter: ContainerFilter,
-    after: Option<Position>,
-    page: VecDeque<Arc<Container>>,
-    sent: u32,
 }
 
 /// When to end.
@@ -97,10 +75,10 @@ struct Origin {
     /// The resume point until something else is said.
     cursor: Option<Cursor>,
     gap: Option<(GapReason, u64)>,
-    state: Option<ContainerFilter>,
+    state: Option<StateFilter>,
 }
 
-impl<S: ContainerSource> Follower<S> {
+impl<S: StateSource> Follower<S> {
     /// Places a watch.
     pub(super) async fn open(
         journal: Journal,
@@ -145,7 +123,7 @@ impl<S: ContainerSource> Follower<S> {
             }
             let found = match self.phase {
                 Phase::Ended => return Ok(None),
-                Phase::State(_) => self.next_of_state(),
+                Phase::State(_) => self.next_of_state()?,
                 Phase::Events => self.next_unread(),
             };
             if let Some(told) = found {
@@ -165,17 +143,17 @@ impl<S: ContainerSource> Follower<S> {
         self.journal.cursor(self.position)
     }
 
-    /// The next container, or that there are no more.
-    fn next_of_state(&mut self) -> Option<Told> {
+    /// The next of what there is, or that there is no more.
+    fn next_of_state(&mut self) -> Result<Option<Told>, Error> {
         let Phase::State(listing) = &mut self.phase else {
-            return None;
+            return Ok(None);
         };
-        if let Some(container) = listing.next(&self.source) {
-            return Some((None, WatchItem::Container(container)));
+        if let Some(item) = listing.next(&self.source)? {
+            return Ok(Some((None, item)));
         }
-        let containers = listing.sent;
+        let synced = listing.synced();
         self.phase = Phase::Events;
-        Some((Some(self.cursor()), WatchItem::Synced { containers }))
+        Ok(Some((Some(self.cursor()), synced)))
     }
 
     /// The first wanted event of those at hand; the position moves past the others.
@@ -296,25 +274,8 @@ impl<S: ContainerSource> Follower<S> {
 }
 
 impl Phase {
-    fn listing(filter: ContainerFilter) -> Self {
-        Self::State(Box::new(Listing {
-            filter,
-            after: None,
-            page: VecDeque::new(),
-            sent: 0,
-        }))
-    }
-}
-
-impl Listing {
-    fn next(&mut self, source: &impl ContainerSource) -> Option<Arc<Container>> {
-        if self.page.is_empty() {
-            self.page = source.list(&self.filter, self.after, PAGE).into();
-        }
-        let container = self.page.pop_front()?;
-        self.after = Some(Position::of(&container));
-        self.sent = self.sent.saturating_add(1);
-        Some(container)
+    fn listing(filter: StateFilter) -> Self {
+        Self::State(Box::new(Listing::of(filter)))
     }
 }
 

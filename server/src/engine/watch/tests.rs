@@ -14,7 +14,7 @@ use tokio::time::{self, Instant};
 use super::*;
 use crate::journal::JournalError;
 use crate::model::event::EventType;
-use crate::model::{EventKind, Sequence, ServerId};
+use crate::model::{EventKind, ExecId, Sequence, ServerId, samples};
 use crate::store::Options;
 use crate::store::tests::{
     TestStore, container, container_event, options as store_options, second, system_event, written,
@@ -24,8 +24,8 @@ use crate::store::tests::{
 #[derive(Debug, Clone, Default)]
 struct Containers(Arc<Mutex<Vec<Arc<Container>>>>);
 
-impl ContainerSource for Containers {
-    fn list(
+impl StateSource for Containers {
+    fn containers(
         &self,
         filter: &ContainerFilter,
         after: Option<Position>,
@@ -40,6 +40,31 @@ impl ContainerSource for Containers {
         found.sort_by_key(|c| Position::of(c));
         found.truncate(limit);
         found
+    }
+
+    /// Each container has as many execs as its name's last digit says.
+    fn execs(&self, after: Option<ExecPosition>, limit: usize) -> Result<Vec<Arc<Exec>>, Error> {
+        let containers = self.0.lock();
+        let all = containers.iter().flat_map(|container| {
+            let count = container.name.bytes().last().map_or(0, |b| b - b'0');
+            (0..count).map(|n| Arc::new(exec(container, n)))
+        });
+        let mut found: Vec<_> = all
+            .filter(|exec| after.is_none_or(|after| ExecPosition::of(exec) > after))
+            .collect();
+        found.sort_by_key(|exec| ExecPosition::of(exec));
+        found.truncate(limit);
+        Ok(found)
+    }
+}
+
+/// The same for each number, however often it is asked for.
+fn exec(container: &Container, n: u8) -> Exec {
+    let mut id = *container.id.as_bytes();
+    id[0] = n;
+    Exec {
+        id: ExecId::from_bytes(id),
+        ..samples::exec(container)
     }
 }
 
@@ -70,7 +95,8 @@ async fn told(watch: &mut Follower<Containers>) -> (String, Option<u64>) {
     let word = match item {
         WatchItem::Started { .. } => "started".to_owned(),
         WatchItem::Container(container) => container.name.to_string(),
-        WatchItem::Synced { containers } => format!("synced {containers}"),
+        WatchItem::Exec(exec) => format!("exec {}", exec.id.as_bytes()[0]),
+        WatchItem::Synced { containers, execs } => format!("synced {containers} {execs}"),
         WatchItem::Event(event) => format!("event {}", event.sequence),
         WatchItem::Progress => "progress".to_owned(),
         WatchItem::Gap { reason, missed } => format!("gap {reason:?} {missed}"),
@@ -144,7 +170,7 @@ async fn a_watch_from_a_cursor_or_a_time_replays() {
 async fn state_comes_with_all_that_happened_since_it_was_read() {
     let test = TestStore::new();
     test.append([system_event(1)]).await;
-    let start = WatchStart::State(ContainerFilter::default());
+    let start = WatchStart::State(StateFilter::default());
     let source = Containers::of(250);
     let journal = test.journal().clone();
     let mut watch = Follower::open(journal, source.clone(), watch(start))
@@ -165,7 +191,11 @@ async fn state_comes_with_all_that_happened_since_it_was_read() {
         }
     }
     assert_eq!(sent.len(), 251);
-    assert_told(&mut watch, &[("synced 251", Some(1)), ("event 2", Some(2))]).await;
+    assert_told(
+        &mut watch,
+        &[("synced 251 0", Some(1)), ("event 2", Some(2))],
+    )
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -176,10 +206,33 @@ async fn state_has_only_containers_that_match_whatever_the_events_filter_says() 
         names,
         ..ContainerFilter::default()
     };
-    let mut options = watch(WatchStart::State(filter));
+    let mut options = watch(WatchStart::State(StateFilter {
+        containers: filter,
+        execs: Execs::Omit,
+    }));
     options.filter.types = Some(HashSet::new());
     let mut watch = open(&test, options).await.unwrap();
-    let expected = [("started", None), ("c1", None), ("synced 1", Some(0))];
+    let expected = [("started", None), ("c1", None), ("synced 1 0", Some(0))];
+    assert_told(&mut watch, &expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn execs_follow_the_containers_that_were_sent_and_no_others() {
+    let test = TestStore::new();
+    let names = HashSet::from(["c0".to_owned(), "c2".to_owned()]);
+    let state = StateFilter {
+        containers: ContainerFilter {
+            names,
+            ..ContainerFilter::default()
+        },
+        execs: Execs::Include,
+    };
+    let mut watch = open(&test, watch(WatchStart::State(state))).await.unwrap();
+    assert_told(&mut watch, &[("started", None)]).await;
+    let mut containers = [told(&mut watch).await.0, told(&mut watch).await.0];
+    containers.sort();
+    assert_eq!(containers, ["c0", "c2"]);
+    let expected = [("exec 0", None), ("exec 1", None), ("synced 2 2", Some(0))];
     assert_told(&mut watch, &expected).await;
 }
 
@@ -258,7 +311,7 @@ async fn a_watch_ends_before_the_first_event_at_its_end() {
 #[tokio::test(start_paused = true)]
 async fn a_watch_ends_when_the_clock_passes_its_end() {
     let test = TestStore::new();
-    let mut options = watch(WatchStart::State(ContainerFilter::default()));
+    let mut options = watch(WatchStart::State(StateFilter::default()));
     options.until = Some(SystemTime::now() + Duration::from_secs(45));
     let mut watch = open(&test, options).await.unwrap();
     let start = Instant::now();
@@ -336,7 +389,7 @@ async fn an_expired_cursor_is_dealt_with_as_asked() {
     assert_told(&mut watch, &expected).await;
 
     let mut options = start();
-    options.gap_policy = GapPolicy::Resync(ContainerFilter::default());
+    options.gap_policy = GapPolicy::Resync(StateFilter::default());
     let mut watch = open(&test, options).await.unwrap();
     assert_told(&mut watch, &[("started", Some(5)), (gap.as_str(), None)]).await;
     for _ in 0..3 {
@@ -345,7 +398,7 @@ async fn an_expired_cursor_is_dealt_with_as_asked() {
     test.append([system_event(21)]).await;
     assert_told(
         &mut watch,
-        &[("synced 3", Some(1001)), ("event 1002", Some(1002))],
+        &[("synced 3 0", Some(1001)), ("event 1002", Some(1002))],
     )
     .await;
 }
@@ -411,7 +464,7 @@ async fn a_cursor_of_an_earlier_epoch_is_dealt_with_as_asked() {
     assert_told(&mut watch, &expected).await;
 
     let mut options = start();
-    options.gap_policy = GapPolicy::Resync(ContainerFilter::default());
+    options.gap_policy = GapPolicy::Resync(StateFilter::default());
     let mut watch = open(&test, options).await.unwrap();
     watch.next().await.unwrap();
     assert_told(&mut watch, &[("gap EpochChanged 0", None)]).await;
@@ -422,7 +475,7 @@ async fn a_watcher_that_falls_behind_is_dealt_with_as_asked() {
     for policy in [
         GapPolicy::Fail,
         GapPolicy::Continue,
-        GapPolicy::Resync(ContainerFilter::default()),
+        GapPolicy::Resync(StateFilter::default()),
     ] {
         let test = TestStore::with(Options {
             journal_bytes: 20_000,
@@ -455,7 +508,7 @@ async fn a_watcher_that_falls_behind_is_dealt_with_as_asked() {
                 for _ in 0..3 {
                     assert_eq!(told(&mut watch).await.1, None);
                 }
-                assert_told(&mut watch, &[("synced 3", Some(1002))]).await;
+                assert_told(&mut watch, &[("synced 3 0", Some(1002))]).await;
             }
         }
     }
@@ -502,7 +555,7 @@ async fn dropped_watches_leave_nothing() {
         let start = if n % 2 == 0 {
             WatchStart::Now
         } else {
-            WatchStart::State(ContainerFilter::default())
+            WatchStart::State(StateFilter::default())
         };
         let mut watch = open(&test, watch(start)).await.unwrap();
         let pending = async { while watch.next().await.unwrap().is_some() {} };

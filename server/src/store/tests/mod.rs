@@ -172,6 +172,7 @@ pub(crate) fn exit(run: u64) -> Arc<ExitStatus> {
         exit_time: second(run),
         cause: Some(cause("stopper")),
         run: Run(run),
+        output_truncated: false,
     })
 }
 

@@ -5,12 +5,12 @@ use wharf_api::v1;
 use wharf_api::v1::ContainerView;
 use wharf_api::v1::wait_container_request;
 
-use super::{Field, filter, image, labels, name, reason, spec};
+use super::{Field, filter, image, labels, name, reason, spec, stdio};
 use crate::backend::SignalScope;
 use crate::engine::query::ContainerFilter;
 use crate::engine::wait::Condition;
-use crate::engine::{CreateContainer, DeleteContainer, StopContainer};
-use crate::model::{Run, Signal, State};
+use crate::engine::{Attach, CreateContainer, DeleteContainer, Follow, StopContainer};
+use crate::model::{Run, Signal, State, TerminalSize};
 use crate::transport::Violations;
 
 /// A request about one container.
@@ -41,6 +41,8 @@ targeted!(
     ResumeContainerRequest,
     WaitContainerRequest,
     ListContainerProcessesRequest,
+    FollowContainerRequest,
+    ResizeContainerRequest,
 );
 
 /// Checks which container is meant; false if that cannot be said.
@@ -132,12 +134,8 @@ pub(crate) fn signal(
     out: &mut Violations,
 ) -> Option<SendSignal> {
     name::idempotency_key(&request.idempotency_key, out);
-    let field = Field::new("signal");
-    if request.signal.is_empty() {
-        field.missing(out);
-    }
     Some(SendSignal {
-        signal: name::signal(&request.signal, &field, out)?,
+        signal: stdio::required_signal(&request.signal, &Field::new("signal"), out)?,
         scope: if request.all {
             SignalScope::All
         } else {
@@ -177,6 +175,56 @@ fn condition(condition: wait_container_request::Condition) -> Condition {
         Asked::Healthy => Condition::Healthy,
         Asked::Unhealthy => Condition::Unhealthy,
     }
+}
+
+/// A container to be made, and how its caller joins its main process.
+#[derive(Debug)]
+pub(crate) struct RunContainer {
+    pub(crate) create: CreateContainer,
+    pub(crate) attach: Attach,
+}
+
+pub(crate) fn run(start: v1::RunContainerStart, out: &mut Violations) -> Option<RunContainer> {
+    let field = Field::new("start");
+    name::idempotency_key_of(&start.idempotency_key, &field.child("idempotency_key"), out);
+    let name = name::new_container(start.name, &field.child("name"), out);
+    let labels = labels::labels(start.labels, &field.child("labels"), out);
+    let platform = image::pull(start.pull, &field.child("pull"), out);
+    let options = field.child("attach");
+    let attach = stdio::attach_to_new(start.attach, stdio::RUN_CONTAINER, &options, out);
+    let spec_field = field.child("spec");
+    let Some(message) = start.spec else {
+        spec_field.missing(out);
+        return None;
+    };
+    let create = CreateContainer {
+        name,
+        spec: spec::spec(message, &spec_field, out),
+        labels,
+        platform,
+        start: true,
+    };
+    Some(RunContainer { create, attach })
+}
+
+pub(crate) fn attach(start: v1::AttachContainerStart, out: &mut Violations) -> Attach {
+    stdio::attach(start.options, &Field::new("start").child("options"), out)
+}
+
+pub(crate) fn follow(request: v1::FollowContainerRequest, out: &mut Violations) -> Follow {
+    let wanted = stdio::Wanted {
+        streams: request.streams,
+        replay_bytes: request.replay_bytes,
+        resume: request.resume,
+    };
+    wanted.read(None, out)
+}
+
+pub(crate) fn resize(
+    request: v1::ResizeContainerRequest,
+    out: &mut Violations,
+) -> Option<TerminalSize> {
+    stdio::new_size(request.size, &Field::new("size"), out)
 }
 
 pub(crate) fn prune(request: v1::PruneContainersRequest, out: &mut Violations) -> ContainerFilter {

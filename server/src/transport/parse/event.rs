@@ -8,8 +8,7 @@ use wharf_api::v1::ContainerView;
 use wharf_api::v1::watch_events_request::Start;
 
 use super::{Field, filter, labels, reason, text, time};
-use crate::engine::query::ContainerFilter;
-use crate::engine::watch::{GapPolicy, WatchOptions, WatchStart};
+use crate::engine::watch::{Execs, GapPolicy, StateFilter, WatchOptions, WatchStart};
 use crate::journal::{Cursor, Direction, Filter, Query};
 use crate::model::event::EventType;
 use crate::model::{ContainerId, RequestId, limits};
@@ -36,17 +35,17 @@ pub(crate) struct Views {
     pub(crate) event: Option<ContainerView>,
 }
 
-/// Containers to send as state. There are no execs yet, so none to include.
+/// What to send as state, and how much of each container.
 #[derive(Debug, Clone)]
 struct State {
-    filter: ContainerFilter,
+    filter: StateFilter,
     view: ContainerView,
 }
 
 impl Default for State {
     fn default() -> Self {
         Self {
-            filter: ContainerFilter::default(),
+            filter: StateFilter::default(),
             view: ContainerView::Basic,
         }
     }
@@ -106,8 +105,16 @@ fn start(
 }
 
 fn state(state: v1::InitialState, field: &Field<'_>, out: &mut Violations) -> State {
+    let filter = StateFilter {
+        containers: filter::containers(state.filter, &field.child("filter"), out),
+        execs: if state.include_execs {
+            Execs::Include
+        } else {
+            Execs::Omit
+        },
+    };
     State {
-        filter: filter::containers(state.filter, &field.child("filter"), out),
+        filter,
         view: filter::view(state.view, ContainerView::Basic, &field.child("view"), out),
     }
 }
@@ -126,7 +133,7 @@ fn progress_interval(interval: Option<prost_types::Duration>, out: &mut Violatio
     time::duration(interval, range, &field, out).unwrap_or_default()
 }
 
-fn gap_policy(policy: i32, resync: ContainerFilter, out: &mut Violations) -> GapPolicy {
+fn gap_policy(policy: i32, resync: StateFilter, out: &mut Violations) -> GapPolicy {
     use v1::watch_events_request::GapPolicy as Asked;
     match Field::new("gap_policy").enumeration(policy, out) {
         None | Some(Asked::Unspecified | Asked::Fail) => GapPolicy::Fail,
@@ -222,6 +229,10 @@ fn event_type(number: i32, field: &Field<'_>, out: &mut Violations) -> Option<Ev
         Type::ContainerFailed => Some(EventType::ContainerFailed),
         Type::ContainerDeleted => Some(EventType::ContainerDeleted),
         Type::ContainerOom => Some(EventType::ContainerOom),
+        Type::ExecCreated => Some(EventType::ExecCreated),
+        Type::ExecStarted => Some(EventType::ExecStarted),
+        Type::ExecStartFailed => Some(EventType::ExecStartFailed),
+        Type::ExecExited => Some(EventType::ExecExited),
         Type::ImageImported => Some(EventType::ImageImported),
         Type::ImageTagged => Some(EventType::ImageTagged),
         Type::ImageUntagged => Some(EventType::ImageUntagged),
@@ -235,10 +246,6 @@ fn event_type(number: i32, field: &Field<'_>, out: &mut Violations) -> Option<Ev
         | Type::ContainerAttached
         | Type::ContainerDetached
         | Type::ContainerFilesWritten
-        | Type::ExecCreated
-        | Type::ExecStarted
-        | Type::ExecStartFailed
-        | Type::ExecExited
         | Type::ImagePulled
         | Type::ImagePullFailed => None,
     }

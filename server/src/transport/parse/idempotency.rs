@@ -37,7 +37,13 @@ keyed!(
     StartContainerRequest,
     RestartContainerRequest,
     SignalContainerRequest,
+    RunContainerStart,
     ImportImageStart,
+    CreateExecRequest,
+    RunExecStart,
+    WriteStdinRequest,
+    ExecSyncRequest,
+    SignalExecRequest,
 );
 
 /// The call of `request` for the engine.

@@ -6,16 +6,12 @@ use std::time::Duration;
 use wharf_api::v1;
 use wharf_api::v1::restart_policy::Condition;
 
-use super::{Field, health, reason, resources, time};
+use super::{Field, health, reason, time};
 use crate::transport::Violations;
-
-const MIN_LOG_BYTES: u64 = 64 << 10;
-const MAX_LOG_FILES: u32 = 100;
 
 /// Checks the options of a spec that no backend has yet.
 pub(super) fn check(spec: &v1::ContainerSpec, field: &Field<'_>, out: &mut Violations) {
     for (asked, name) in [
-        (spec.stdin_open, "stdin_open"),
         (spec.init, "init"),
         (!spec.devices.is_empty(), "devices"),
         (!spec.extra_hosts.is_empty(), "extra_hosts"),
@@ -33,9 +29,6 @@ pub(super) fn check(spec: &v1::ContainerSpec, field: &Field<'_>, out: &mut Viola
     run_timeout(spec.run_timeout, &field.child("run_timeout"), out);
     if let Some(check) = &spec.health_check {
         health::check(check, &field.child("health_check"), out);
-    }
-    if let Some(log) = &spec.log {
-        self::log(log, &field.child("log"), out);
     }
     if let Some(policy) = &spec.restart_policy {
         restart_policy(policy, spec, field, out);
@@ -87,24 +80,5 @@ fn restart_policy(
             }
             field.unsupported(out);
         }
-    }
-}
-
-fn log(log: &v1::LogSpec, field: &Field<'_>, out: &mut Violations) {
-    let max_bytes = field.child("max_bytes");
-    let bytes = resources::size(log.max_bytes, &max_bytes, out);
-    if (1..MIN_LOG_BYTES).contains(&bytes) {
-        max_bytes.reject(reason::OUT_OF_RANGE, "must be 0 or at least 65536", out);
-    } else if bytes > 0 {
-        max_bytes.unsupported(out);
-    }
-    let max_files = field.child("max_files");
-    if log.max_files > MAX_LOG_FILES {
-        max_files.reject(reason::OUT_OF_RANGE, "must be at most 100", out);
-    } else if log.max_files > 0 {
-        max_files.unsupported(out);
-    }
-    if log.disabled {
-        field.child("disabled").unsupported(out);
     }
 }

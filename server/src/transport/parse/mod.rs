@@ -10,6 +10,7 @@
 
 pub(crate) mod container;
 pub(crate) mod event;
+pub(crate) mod exec;
 mod field;
 mod filter;
 mod health;
@@ -17,6 +18,7 @@ pub(crate) mod idempotency;
 pub(crate) mod image;
 mod labels;
 mod later;
+mod log;
 mod mounts;
 pub(crate) mod name;
 mod path;
@@ -24,6 +26,7 @@ mod process;
 mod resources;
 mod security;
 pub(crate) mod spec;
+pub(crate) mod stdio;
 mod text;
 mod time;
 pub(crate) mod update;

@@ -13,6 +13,11 @@ pub(crate) fn container(key: &str, field: &Field<'_>, out: &mut Violations) -> b
     text::required(key, limits::MAX_NAME_BYTES, field, out)
 }
 
+/// Checks what should name an exec. As with containers, any text will do.
+pub(crate) fn exec(id: &str, field: &Field<'_>, out: &mut Violations) -> bool {
+    text::required(id, limits::MAX_NAME_BYTES, field, out)
+}
+
 /// Reads a new name: `[a-z0-9]([a-z0-9_.-]{0,126}[a-z0-9])?`, and not 32 hex digits, which only ids
 /// are. `None` if it is empty.
 pub(super) fn new_container(

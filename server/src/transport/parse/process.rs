@@ -1,13 +1,13 @@
-//! The main process.
+//! A process to start.
 
 use wharf_api::v1;
 
-use super::{Field, path, reason, text};
+use super::{Field, path, reason, stdio, text};
 use crate::model::limits;
 use crate::model::spec::{ProcessSpec, TextMap};
 use crate::transport::Violations;
 
-/// Reads a process; its empty fields take the image's values later.
+/// Reads a process; its empty fields take the image's values later, or the container's.
 pub(super) fn process(
     process: v1::ProcessSpec,
     field: &Field<'_>,
@@ -20,9 +20,6 @@ pub(super) fn process(
         &field.child("supplemental_groups"),
         out,
     );
-    if process.terminal.is_some() {
-        field.child("terminal").unsupported(out);
-    }
     ProcessSpec {
         working_dir: working_dir(&process.working_dir, &field.child("working_dir"), out),
         user: user(process.user, &field.child("user"), out),
@@ -30,7 +27,9 @@ pub(super) fn process(
         args: process.args,
         env: process.env,
         supplemental_groups: process.supplemental_groups,
-        terminal: None,
+        terminal: process
+            .terminal
+            .and_then(|size| stdio::terminal_size(size, &field.child("terminal"), out)),
     }
 }
 

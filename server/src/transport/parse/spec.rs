@@ -5,9 +5,11 @@ use std::time::Duration;
 use wharf_api::v1;
 use wharf_api::v1::network_spec::Mode;
 
-use super::{Field, labels, later, mounts, name, path, process, reason, resources, security, time};
+use super::{
+    Field, labels, later, log, mounts, name, path, process, reason, resources, security, time,
+};
 use crate::model::limits;
-use crate::model::spec::{ContainerSpec, Log, Network, Resources};
+use crate::model::spec::{ContainerSpec, Network, Resources};
 use crate::transport::Violations;
 
 /// Reads a spec and fills in the server's defaults.
@@ -47,8 +49,8 @@ pub(crate) fn spec(
         annotations: labels::annotations(spec.annotations, &field.child("annotations"), out),
         network,
         image: spec.image,
-        stdin_open: false,
-        log: Log::default(),
+        stdin_open: spec.stdin_open,
+        log: log::log(spec.log, &field.child("log"), out),
         auto_delete: spec.auto_delete,
         read_only_root: spec.read_only_root,
     }

@@ -3,9 +3,11 @@
 
 pub(super) mod container;
 pub(super) mod event;
+pub(super) mod exec;
 pub(super) mod image;
 pub(super) mod spec;
 pub(super) mod status;
+pub(super) mod stdio;
 
 #[cfg(test)]
 mod tests;

@@ -7,9 +7,10 @@ use wharf_api::v1::mount::Source;
 use wharf_api::v1::network_spec::Mode;
 use wharf_api::v1::security::SeccompProfile;
 
-use super::{duration, signed};
+use super::{duration, signed, stdio};
+use crate::model::ExecSpec;
 use crate::model::spec::{
-    ContainerSpec, Mount, MountSource, Network, ProcessSpec, Propagation, Resources, Rlimit,
+    ContainerSpec, Log, Mount, MountSource, Network, ProcessSpec, Propagation, Resources, Rlimit,
     Seccomp, Security,
 };
 
@@ -40,15 +41,33 @@ pub(in crate::transport) fn spec(spec: &ContainerSpec) -> v1::ContainerSpec {
         hostname: spec.hostname.clone().unwrap_or_default(),
         runtime: spec.runtime.clone().unwrap_or_default(),
         annotations: spec.annotations.clone(),
+        stdin_open: spec.stdin_open,
+        log: Some(log(&spec.log)),
         // No backend has these yet, so no kept spec does.
-        stdin_open: false,
         init: false,
         run_timeout: None,
         health_check: None,
         devices: Vec::new(),
         extra_hosts: Vec::new(),
         dns: None,
-        log: None,
+    }
+}
+
+fn log(log: &Log) -> v1::LogSpec {
+    v1::LogSpec {
+        max_bytes: signed(log.segment_bytes),
+        max_files: log.segments,
+        disabled: log.disabled,
+    }
+}
+
+/// What an exec is to run.
+pub(super) fn exec(spec: &ExecSpec) -> v1::ExecSpec {
+    v1::ExecSpec {
+        process: Some(process(&spec.process)),
+        stdin_open: spec.stdin_open,
+        timeout: spec.timeout.map(duration),
+        privileged: spec.privileged,
     }
 }
 
@@ -59,7 +78,7 @@ fn process(process: &ProcessSpec) -> v1::ProcessSpec {
         env: process.env.clone(),
         working_dir: process.working_dir.clone().unwrap_or_default(),
         user: process.user.clone().unwrap_or_default(),
-        terminal: None,
+        terminal: process.terminal.map(stdio::terminal_size),
         supplemental_groups: process.supplemental_groups.clone(),
     }
 }

@@ -13,7 +13,7 @@ pub(in crate::transport) fn exit_status(exit: &ExitStatus) -> v1::ExitStatus {
         code: exit.code.into(),
         signal: exit.signal.map(|s| s.to_string()).unwrap_or_default(),
         exit_time: Some(exit.exit_time.into()),
-        output_truncated: false,
+        output_truncated: exit.output_truncated,
         cause: exit.cause.as_ref().map(cause),
         run: exit.run.0,
     }

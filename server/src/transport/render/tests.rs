@@ -14,16 +14,16 @@ use proptest::prelude::*;
 use wharf_api::v1;
 use wharf_api::v1::ContainerView;
 
-use super::{container, image, spec, status};
+use super::{container, exec, image, spec, status};
 use crate::model::container::ImageUse;
 use crate::model::image::{AccountFiles, Descriptor, ImageConfig, Platform};
 use crate::model::spec::{
-    ContainerSpec, Mount, MountSource, Network, Process, ProcessSpec, Propagation, Resources,
+    ContainerSpec, Log, Mount, MountSource, Network, Process, ProcessSpec, Propagation, Resources,
     Rlimit, Seccomp, Security,
 };
 use crate::model::{
     Cause, Container, ContainerId, Digest, ExitReason, ExitStatus, Failure, Image, LaunchFailure,
-    Principal, RequestId, Run, Sequence, Signal, State,
+    Principal, RequestId, Run, Sequence, Signal, State, TerminalSize,
 };
 use crate::transport::Violations;
 use crate::transport::parse::{self, Field};
@@ -109,18 +109,29 @@ fn process() -> impl Strategy<Value = ProcessSpec> {
         option::of("(/[a-z]{1,5}){1,3}"),
         option::of("[a-z]{1,5}(:[0-9]{1,5})?"),
         vec("[a-z]{1,5}", 0..3),
+        option::of((1..=u16::MAX, 1..=u16::MAX)),
     )
         .prop_map(
-            |(entrypoint, args, env, working_dir, user, groups)| ProcessSpec {
+            |(entrypoint, args, env, working_dir, user, groups, size)| ProcessSpec {
                 entrypoint,
                 args,
                 env,
                 working_dir,
                 user,
                 supplemental_groups: groups,
-                terminal: None,
+                terminal: size.map(|(rows, columns)| TerminalSize { rows, columns }),
             },
         )
+}
+
+fn log() -> impl Strategy<Value = Log> {
+    (any::<bool>(), 65_536..1_u64 << 40, 1..=100_u32).prop_map(
+        |(disabled, segment_bytes, segments)| Log {
+            disabled,
+            segment_bytes,
+            segments,
+        },
+    )
 }
 
 fn network() -> impl Strategy<Value = Network> {
@@ -149,9 +160,11 @@ fn any_spec() -> impl Strategy<Value = ContainerSpec> {
     let rest = (
         option::of("[a-z]{1,9}"),
         btree_map("[a-z]{1,5}", ".{0,5}", 0..3),
+        any::<bool>(),
+        log(),
     );
     (process(), resources(), security(), flags, places, rest).prop_map(
-        |(process, resources, security, flags, places, (runtime, annotations))| {
+        |(process, resources, security, flags, places, (runtime, annotations, stdin_open, log))| {
             let own_hostname = matches!(places.2, Network::None | Network::Path { .. });
             ContainerSpec {
                 image: "alpine".to_owned(),
@@ -159,8 +172,8 @@ fn any_spec() -> impl Strategy<Value = ContainerSpec> {
                 stop_signal: flags.2.and_then(Signal::from_number),
                 stop_grace_period: Some(Duration::from_millis(flags.3)),
                 auto_delete: flags.0,
-                stdin_open: false,
-                log: crate::model::spec::Log::default(),
+                stdin_open,
+                log,
                 mounts: places.0,
                 read_only_root: flags.1,
                 shm_size_bytes: places.1,
@@ -217,6 +230,7 @@ fn exit() -> ExitStatus {
             principal: Principal::user(1000),
         }),
         run: Run(2),
+        output_truncated: true,
     }
 }
 
@@ -253,6 +267,8 @@ fn exited_container() -> Container {
         stop: None,
         intent: None,
         signaled: None,
+        terminal_size: None,
+        leash: None,
         create_time: SystemTime::UNIX_EPOCH,
         start_time: None,
         update_time: SystemTime::UNIX_EPOCH,
@@ -350,4 +366,27 @@ fn an_image_is_shown_with_its_users() {
     assert_eq!(shown.containers, 3);
     assert_eq!(shown.content_bytes, i64::MAX);
     assert_eq!(shown.target.unwrap().size_bytes, 8);
+}
+
+#[test]
+fn an_exec_has_not_started_until_its_process_runs() {
+    use crate::model::{ExecState, samples};
+    use wharf_api::v1::exec::State as Shown;
+    let container = samples::container(samples::spec());
+    for (state, shown) in [
+        (ExecState::Created, Shown::Created),
+        (ExecState::Starting, Shown::Created),
+        (ExecState::Running, Shown::Running),
+        (ExecState::Exited, Shown::Exited),
+        (ExecState::Failed, Shown::Failed),
+    ] {
+        let exec = crate::model::Exec {
+            state,
+            ..samples::exec(&container)
+        };
+        let message = exec::exec(&exec);
+        assert_eq!(message.state(), shown);
+        assert_eq!(message.container_id, container.id.to_string());
+        assert_eq!(message.spec.unwrap().process.unwrap().args, ["/bin/true"]);
+    }
 }

@@ -53,27 +53,6 @@ macro_rules! not_yet {
 }
 
 not_yet! {
-    exec_service_server::ExecService
-    answer {
-        create_exec(v1::CreateExecRequest) -> CreateExecResponse,
-        start_exec(v1::StartExecRequest) -> StartExecResponse,
-        write_stdin(v1::WriteStdinRequest) -> WriteStdinResponse,
-        exec_sync(v1::ExecSyncRequest) -> ExecSyncResponse,
-        get_exec(v1::GetExecRequest) -> GetExecResponse,
-        list_execs(v1::ListExecsRequest) -> ListExecsResponse,
-        signal_exec(v1::SignalExecRequest) -> SignalExecResponse,
-        resize_exec(v1::ResizeExecRequest) -> ResizeExecResponse,
-        delete_exec(v1::DeleteExecRequest) -> DeleteExecResponse,
-    }
-    stream {
-        run_exec(Streaming<v1::RunExecRequest>) -> RunExecStream of RunExecResponse,
-        attach_exec(Streaming<v1::AttachExecRequest>) -> AttachExecStream of AttachExecResponse,
-        follow_exec(v1::FollowExecRequest) -> FollowExecStream of FollowExecResponse,
-        wait_exec(v1::WaitExecRequest) -> WaitExecStream of WaitExecResponse,
-    }
-}
-
-not_yet! {
     file_service_server::FileService
     answer {
         stat_path(v1::StatPathRequest) -> StatPathResponse,

@@ -3,8 +3,10 @@
 
 mod container;
 mod event;
+mod exec;
 mod image;
 mod later;
+mod stdio;
 mod system;
 
 #[cfg(test)]
@@ -32,8 +34,9 @@ use wharf_api::v1::stats_service_server::StatsServiceServer;
 use wharf_api::v1::system_service_server::SystemServiceServer;
 use wharf_api::{METHODS, Method, metadata};
 
+use super::parse::{self, Field};
 use super::{CallError, RequestContext, Violations};
-use crate::engine::{Answer, Engine};
+use crate::engine::{self, Answer, Engine};
 use crate::model::limits::MAX_MESSAGE_BYTES;
 
 /// What a server-streaming call answers.
@@ -128,7 +131,9 @@ pub async fn build(setup: Setup) -> Result<Services, DescriptorError> {
         .add_service(limited!(SystemServiceServer::new(system::System::new(
             &setup
         ))))
-        .add_service(limited!(ExecServiceServer::new(later())))
+        .add_service(limited!(ExecServiceServer::new(exec::Execs::new(
+            engine.clone()
+        ))))
         .add_service(limited!(FileServiceServer::new(later())))
         .add_service(limited!(LogServiceServer::new(later())))
         .add_service(limited!(StatsServiceServer::new(later())))
@@ -162,6 +167,52 @@ fn parsed<T>(engine: &Engine, parse: impl FnOnce(&mut Violations) -> T) -> Resul
     let value = parse(&mut violations);
     violations.check(engine.backend_name())?;
     Ok(value)
+}
+
+/// What a request is about, as it names it.
+#[derive(Debug, Clone, Copy)]
+enum About<'a> {
+    /// A container, by id or name.
+    Container(&'a str),
+    /// An exec, by id.
+    Exec(&'a str),
+}
+
+impl About<'_> {
+    /// Checks the name; false if it cannot be one.
+    fn check(self, field: &Field<'_>, out: &mut Violations) -> bool {
+        match self {
+            Self::Container(key) => parse::name::container(key, field, out),
+            Self::Exec(id) => parse::name::exec(id, field, out),
+        }
+    }
+
+    /// Why there is no such thing; `None` if there is one.
+    fn missing(self, engine: &Engine) -> Option<engine::Error> {
+        match self {
+            Self::Container(key) => engine.get(key).err(),
+            Self::Exec(text) => exec::id(text).and_then(|id| engine.exec(id)).err(),
+        }
+    }
+}
+
+/// Parses a request about something, which it names in `field`. If that does not exist, it is said
+/// before whatever else is wrong with the request.
+fn parsed_about<T>(
+    engine: &Engine,
+    about: About<'_>,
+    field: &Field<'_>,
+    parse: impl FnOnce(&mut Violations) -> T,
+) -> Result<T, CallError> {
+    let mut named = false;
+    parsed(engine, |out| {
+        named = about.check(field, out);
+        parse(out)
+    })
+    .map_err(|refusal| match named.then(|| about.missing(engine)) {
+        Some(Some(missing)) => missing.into(),
+        Some(None) | None => refusal,
+    })
 }
 
 /// What a parser returns `None` for has a violation, so this cannot happen.

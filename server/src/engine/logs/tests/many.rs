@@ -1,1 +1,1 @@
-//! placeholder
+//! Following many containers of a real engine.

@@ -227,6 +227,7 @@ fn exit(run: Run, code: u8, time: u64) -> ExitStatus {
         exit_time: time_of(time),
         cause: None,
         run,
+        output_truncated: false,
     }
 }
 

@@ -7,7 +7,7 @@ use wharf_api::v1::ContainerView;
 use wharf_api::v1::watch_events_request::Start;
 
 use super::flaws;
-use crate::engine::watch::{GapPolicy, WatchStart};
+use crate::engine::watch::{Execs, GapPolicy, WatchStart};
 use crate::model::event::EventType;
 use crate::transport::Violations;
 use crate::transport::parse::event::{self, Watch};
@@ -56,11 +56,15 @@ fn a_resync_shows_what_it_asks_for_else_what_the_start_did() {
         ..Default::default()
     };
     let resync_names = |watch: Watch| match watch.options.gap_policy {
-        GapPolicy::Resync(filter) => filter.names.into_iter().collect::<Vec<_>>(),
+        GapPolicy::Resync(state) => state.containers.names.into_iter().collect::<Vec<_>>(),
         GapPolicy::Fail | GapPolicy::Continue => Vec::new(),
     };
     let watch = parsed(request.clone());
     assert_eq!(watch.views.resync, ContainerView::Full);
+    assert!(matches!(
+        &watch.options.start,
+        WatchStart::State(state) if state.execs == Execs::Include
+    ));
     assert_eq!(resync_names(watch), ["first"]);
     let watch = parsed(v1::WatchEventsRequest {
         resync_state: Some(state("second", 0)),
@@ -83,11 +87,12 @@ fn types_that_no_event_has_yet_select_nothing() {
         .types
     };
     let exited = v1::event::Type::ContainerExited.into();
-    let exec = v1::event::Type::ExecStarted.into();
-    assert_eq!(types(vec![exec]), Some([].into()));
+    let health = v1::event::Type::ContainerHealthChanged.into();
+    let exec = v1::event::Type::ExecExited.into();
+    assert_eq!(types(vec![health]), Some([].into()));
     assert_eq!(
-        types(vec![exec, exited]),
-        Some([EventType::ContainerExited].into())
+        types(vec![health, exited, exec]),
+        Some([EventType::ContainerExited, EventType::ExecExited].into())
     );
 }
 

@@ -6,7 +6,7 @@ use prost::Message;
 use wharf_api::v1;
 
 use crate::transport::Violations;
-use crate::transport::parse::{container, event, image, update};
+use crate::transport::parse::{container, event, exec, image, stdio, update};
 
 /// Bytes that decode more often than random ones: fields with small numbers, nested.
 fn message() -> impl Strategy<Value = Vec<u8>> {
@@ -48,6 +48,19 @@ fn parse_as_everything(bytes: &[u8]) {
     parse_as(bytes, |r, out| _ = container::start(r, out));
     parse_as(bytes, |r, out| _ = container::get(r, out));
     parse_as(bytes, |r, out| _ = container::signal(r, out));
+    parse_as(bytes, |r, out| _ = container::run(r, out));
+    parse_as(bytes, |r, out| _ = container::attach(r, out));
+    parse_as(bytes, |r, out| _ = container::follow(r, out));
+    parse_as(bytes, |r, out| _ = container::resize(r, out));
+    parse_as(bytes, |r, out| _ = exec::create(r, out));
+    parse_as(bytes, |r, out| _ = exec::run(r, out));
+    parse_as(bytes, |r, out| _ = exec::attach(r, out));
+    parse_as(bytes, |r, out| _ = exec::follow(r, out));
+    parse_as(bytes, |r, out| _ = exec::sync(r, out));
+    parse_as(bytes, |r, out| exec::write_stdin(&r, out));
+    parse_as(bytes, |r, out| _ = exec::signal(r, out));
+    parse_as(bytes, |r, out| _ = exec::resize(r, out));
+    parse_as(bytes, |r, out| _ = stdio::input(r, out));
     parse_as(bytes, |r, out| _ = update::update(r, out));
     parse_as(bytes, |r, out| _ = event::list(r, out));
     parse_as(bytes, |r, out| _ = image::list(r, out));

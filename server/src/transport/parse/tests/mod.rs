@@ -5,10 +5,12 @@
 )]
 
 mod events;
+mod execs;
 mod fuzz;
 mod images;
 mod requests;
 mod spec;
+mod stdio;
 mod update;
 
 use crate::transport::Violations;

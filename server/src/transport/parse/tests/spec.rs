@@ -7,8 +7,8 @@ use wharf_api::v1::mount::Source;
 use wharf_api::v1::network_spec::Mode;
 
 use super::flaws;
-use crate::model::limits;
-use crate::model::spec::{MountSource, Network, Propagation, Seccomp};
+use crate::model::spec::{Log, MountSource, Network, Propagation, Seccomp};
+use crate::model::{TerminalSize, limits};
 use crate::transport::Violations;
 use crate::transport::parse::{Field, spec};
 
@@ -474,7 +474,6 @@ fn wrong_privileges_are_named() {
 #[test]
 fn options_that_no_backend_has_are_never_ignored() {
     check(&[
-        (|s| s.stdin_open = true, "spec.stdin_open unsupported"),
         (|s| s.init = true, "spec.init unsupported"),
         (
             |s| s.run_timeout = seconds(1, 0),
@@ -514,37 +513,6 @@ fn options_that_no_backend_has_are_never_ignored() {
                 })
             },
             "spec.dns unsupported",
-        ),
-        (
-            |s| {
-                s.log = Some(v1::LogSpec {
-                    max_bytes: 1 << 20,
-                    ..Default::default()
-                })
-            },
-            "spec.log.max_bytes unsupported",
-        ),
-        (
-            |s| {
-                s.log = Some(v1::LogSpec {
-                    max_files: 1,
-                    ..Default::default()
-                })
-            },
-            "spec.log.max_files unsupported",
-        ),
-        (
-            |s| {
-                s.log = Some(v1::LogSpec {
-                    disabled: true,
-                    ..Default::default()
-                })
-            },
-            "spec.log.disabled unsupported",
-        ),
-        (
-            |s| process(s).terminal = Some(v1::TerminalSize::default()),
-            "spec.process.terminal unsupported",
         ),
         (
             |s| security(s).privileged = true,
@@ -613,24 +581,6 @@ fn wrong_values_of_unsupported_options_are_called_wrong() {
                 })
             },
             "spec.health_check.disabled CONFLICT",
-        ),
-        (
-            |s| {
-                s.log = Some(v1::LogSpec {
-                    max_bytes: 1,
-                    ..Default::default()
-                })
-            },
-            "spec.log.max_bytes OUT_OF_RANGE",
-        ),
-        (
-            |s| {
-                s.log = Some(v1::LogSpec {
-                    max_files: 101,
-                    ..Default::default()
-                })
-            },
-            "spec.log.max_files OUT_OF_RANGE",
         ),
     ]);
 }
@@ -708,4 +658,71 @@ fn check(bad: &[(Change, &str)]) {
     for (change, flaw) in bad {
         assert_eq!(flaws_of(changed(*change)), [*flaw]);
     }
+}
+
+#[test]
+fn stdin_and_a_log_are_kept_as_asked_for() {
+    let plain = parsed(changed(|_| ()));
+    assert!(!plain.stdin_open);
+    assert_eq!(plain.log, Log::default());
+    let asked = parsed(changed(|s| {
+        s.stdin_open = true;
+        s.log = Some(v1::LogSpec {
+            max_bytes: 64 << 10,
+            max_files: 100,
+            disabled: true,
+        });
+        process(s).terminal = Some(v1::TerminalSize {
+            rows: 1,
+            columns: 65_535,
+        });
+    }));
+    assert!(asked.stdin_open);
+    let log = Log {
+        disabled: true,
+        segment_bytes: 64 << 10,
+        segments: 100,
+    };
+    assert_eq!(asked.log, log);
+    let size = TerminalSize {
+        rows: 1,
+        columns: 65_535,
+    };
+    assert_eq!(asked.process.terminal, Some(size));
+}
+
+#[test]
+fn sizes_of_logs_and_terminals_are_bounded() {
+    fn log(spec: &mut v1::ContainerSpec) -> &mut v1::LogSpec {
+        spec.log.get_or_insert_default()
+    }
+    check(&[
+        (|s| log(s).max_bytes = -1, "spec.log.max_bytes OUT_OF_RANGE"),
+        (
+            |s| log(s).max_bytes = 65_535,
+            "spec.log.max_bytes OUT_OF_RANGE",
+        ),
+        (
+            |s| log(s).max_files = 101,
+            "spec.log.max_files OUT_OF_RANGE",
+        ),
+        (
+            |s| {
+                process(s).terminal = Some(v1::TerminalSize {
+                    rows: 0,
+                    columns: 80,
+                })
+            },
+            "spec.process.terminal.rows OUT_OF_RANGE",
+        ),
+        (
+            |s| {
+                process(s).terminal = Some(v1::TerminalSize {
+                    rows: 24,
+                    columns: 65_536,
+                })
+            },
+            "spec.process.terminal.columns OUT_OF_RANGE",
+        ),
+    ]);
 }

@@ -2,6 +2,7 @@
 
 mod list;
 mod prune;
+mod streams;
 mod wait;
 
 use std::sync::Arc;
@@ -11,11 +12,11 @@ use wharf_api::v1;
 use wharf_api::v1::ContainerView;
 use wharf_api::v1::container_service_server::ContainerService;
 
-use super::{Answers, complete, keyed, not_supported, parsed};
+use super::{About, Answers, complete, keyed, parsed, parsed_about};
 use crate::engine::{self, Engine};
 use crate::model::{Container, Run};
 use crate::transport::parse::container::Targeted;
-use crate::transport::parse::idempotency;
+use crate::transport::parse::{Field, idempotency};
 use crate::transport::{CallError, RequestContext, Violations, parse, render};
 
 /// The service.
@@ -29,23 +30,15 @@ impl Containers {
         Self { engine }
     }
 
-    /// Parses a request about one container. If the container does not exist, that is said before
-    /// whatever else is wrong with the request.
+    /// Parses a request about one container.
     fn parsed<R: Targeted, T>(
         &self,
         request: R,
         parse: impl FnOnce(R, &mut Violations) -> T,
     ) -> Result<T, CallError> {
         let key = request.container().to_owned();
-        let mut named = false;
-        parsed(&self.engine, |out| {
-            named = parse::container::key(&request, out);
-            parse(request, out)
-        })
-        .map_err(|refusal| match named.then(|| self.engine.get(&key)) {
-            Some(Err(missing)) => missing.into(),
-            Some(Ok(_)) | None => refusal,
-        })
+        let (about, field) = (About::Container(&key), Field::new("container"));
+        parsed_about(&self.engine, about, &field, |out| parse(request, out))
     }
 
     fn show(&self, container: &Container, view: ContainerView) -> v1::Container {
@@ -317,7 +310,9 @@ impl ContainerService for Containers {
         &self,
         request: Request<Streaming<v1::AttachContainerRequest>>,
     ) -> Result<Response<Self::AttachContainerStream>, Status> {
-        Err(not_supported(&self.engine, &request))
+        let context = RequestContext::of(&request)?;
+        let answers = self.attach(&context, request.into_inner()).await?;
+        Ok(Response::new(answers))
     }
 
     type FollowContainerStream = Answers<v1::FollowContainerResponse>;
@@ -326,14 +321,21 @@ impl ContainerService for Containers {
         &self,
         request: Request<v1::FollowContainerRequest>,
     ) -> Result<Response<Self::FollowContainerStream>, Status> {
-        Err(not_supported(&self.engine, &request))
+        Ok(Response::new(self.follow(request.into_inner()).await?))
     }
 
     async fn resize_container(
         &self,
         request: Request<v1::ResizeContainerRequest>,
     ) -> Result<Response<v1::ResizeContainerResponse>, Status> {
-        Err(not_supported(&self.engine, &request))
+        let request = request.into_inner();
+        let key = request.container.clone();
+        let size = complete(self.parsed(request, parse::container::resize)?)?;
+        self.engine
+            .resize_container(&key, size, None)
+            .await
+            .map_err(CallError::of(&key))?;
+        Ok(Response::new(v1::ResizeContainerResponse {}))
     }
 
     type RunContainerStream = Answers<v1::RunContainerResponse>;
@@ -342,6 +344,8 @@ impl ContainerService for Containers {
         &self,
         request: Request<Streaming<v1::RunContainerRequest>>,
     ) -> Result<Response<Self::RunContainerStream>, Status> {
-        Err(not_supported(&self.engine, &request))
+        let context = RequestContext::of(&request)?;
+        let answers = self.run(&context, request.into_inner()).await?;
+        Ok(Response::new(answers))
     }
 }

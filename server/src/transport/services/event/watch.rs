@@ -67,10 +67,10 @@ impl Shown {
                 &container,
                 self.state_view,
             ))),
-            WatchItem::Synced { containers } => Response::Synced(v1::WatchSynced {
-                containers,
-                execs: 0,
-            }),
+            WatchItem::Exec(exec) => Response::InitialExec(Box::new(render::exec::exec(&exec))),
+            WatchItem::Synced { containers, execs } => {
+                Response::Synced(v1::WatchSynced { containers, execs })
+            }
             WatchItem::Event(event) => Response::Event(Box::new(self.event(&event))),
             WatchItem::Progress => Response::Progress(v1::WatchProgress {
                 time: Some(SystemTime::now().into()),

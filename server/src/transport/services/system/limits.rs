@@ -14,7 +14,7 @@ pub(super) fn by_name() -> BTreeMap<String, i64> {
         .collect()
 }
 
-fn sizes() -> [(&'static str, u64); 17] {
+fn sizes() -> [(&'static str, u64); 23] {
     [
         ("max_message_bytes", l::MAX_MESSAGE_BYTES as u64),
         ("max_header_list_bytes", l::MAX_HEADER_LIST_BYTES.into()),
@@ -33,10 +33,16 @@ fn sizes() -> [(&'static str, u64); 17] {
         ("min_memory_bytes", l::MIN_MEMORY_BYTES),
         ("max_archive_bytes", l::MAX_ARCHIVE_BYTES),
         ("max_archive_chunk_bytes", l::MAX_ARCHIVE_CHUNK as u64),
+        ("max_stdio_chunk_bytes", l::MAX_STDIO_CHUNK as u64),
+        ("max_replay_bytes", l::MAX_REPLAY_BYTES),
+        ("max_sync_stdin_bytes", l::MAX_SYNC_STDIN_BYTES as u64),
+        ("default_sync_output_bytes", l::DEFAULT_SYNC_OUTPUT_BYTES),
+        ("max_sync_output_bytes", l::MAX_SYNC_OUTPUT_BYTES),
+        ("exec_output_bytes", l::EXEC_OUTPUT_BYTES),
     ]
 }
 
-fn counts() -> [(&'static str, u64); 16] {
+fn counts() -> [(&'static str, u64); 18] {
     [
         ("max_concurrent_streams", l::MAX_CONCURRENT_STREAMS.into()),
         ("max_connections", l::MAX_CONNECTIONS as u64),
@@ -53,17 +59,23 @@ fn counts() -> [(&'static str, u64); 16] {
         ("min_cpu_millicores", l::MIN_CPU_MILLICORES),
         ("default_pids_limit", l::DEFAULT_PIDS),
         ("runs_kept", l::RUNS_KEPT as u64),
+        ("max_live_execs", l::MAX_LIVE_EXECS as u64),
+        ("ended_execs_kept", l::ENDED_EXECS_KEPT as u64),
         ("idempotency_entries", l::IDEMPOTENCY_ENTRIES as u64),
     ]
 }
 
-fn times() -> [(&'static str, u64); 6] {
+fn times() -> [(&'static str, u64); 10] {
     let seconds = |time: Duration| time.as_secs();
     [
         ("default_stop_grace_seconds", seconds(l::DEFAULT_STOP_GRACE)),
         ("max_stop_grace_seconds", seconds(l::MAX_STOP_GRACE)),
         ("deleted_kept_seconds", seconds(l::DELETED_KEPT)),
         ("idempotency_kept_seconds", seconds(l::IDEMPOTENCY_KEPT)),
+        ("exec_kept_seconds", seconds(l::EXEC_KEPT)),
+        ("max_exec_timeout_seconds", seconds(l::MAX_EXEC_TIMEOUT)),
+        ("drain_after_exit_seconds", seconds(l::DRAIN_AFTER_EXIT)),
+        ("reattach_grace_seconds", seconds(l::REATTACH_GRACE)),
         (
             "default_progress_interval_seconds",
             seconds(l::DEFAULT_PROGRESS_INTERVAL),

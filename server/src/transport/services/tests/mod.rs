@@ -7,6 +7,7 @@
 
 mod containers;
 mod events;
+mod execs;
 mod images;
 mod surface;
 

@@ -1,0 +1,271 @@
+//! The thread that reads outputs and writes recordings. It is the only one that touches a disk; if the
+//! disk is frozen, so is this thread, and the other one is not.
+
+mod recorder;
+mod stream;
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::EventFlags;
+use wharf_keeper::protocol::Refusal;
+
+pub(crate) use self::stream::Stream;
+use self::stream::parse_token;
+use crate::link::{Command, DrainEnd, Event, Key, Setup};
+use crate::log;
+use crate::poller::Poller;
+use crate::upgrade;
+
+/// One buffer for all.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// What could not be written is tried again so often.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Never a stream's token.
+const WAKE: u64 = u64::MAX;
+
+/// The streams, and when which of them is due.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    link: DrainEnd,
+    poller: Poller,
+    streams: HashMap<Key, Stream>,
+    /// Streams that are to be complete by a time.
+    deadlines: BTreeSet<(Instant, Key)>,
+    /// Streams whose recordings owe something.
+    owing: BTreeSet<Key>,
+    retry_at: Instant,
+    buffer: Vec<u8>,
+}
+
+/// What is left when the thread ends.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    /// To go on with, if nothing comes of the upgrade.
+    pub(crate) drain: Drain,
+    /// What to go on as.
+    pub(crate) binary: io::Result<OwnedFd>,
+}
+
+impl Drain {
+    pub(crate) fn new(link: DrainEnd) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        poller.add(&*link.wake, WAKE, EventFlags::IN)?;
+        Ok(Self {
+            link,
+            poller,
+            streams: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            owing: BTreeSet::new(),
+            retry_at: Instant::now(),
+            buffer: vec![0; BUFFER_BYTES],
+        })
+    }
+
+    /// Works until it is told to stop.
+    pub(crate) fn run(mut self) -> Stopped {
+        // If this goes on after an upgrade that failed, commands may have come meanwhile.
+        self.link.wake.wake();
+        loop {
+            let tokens = match self.poller.wait(self.next_deadline()) {
+                Ok(tokens) => tokens,
+                Err(error) => {
+                    log::line(&format_args!("cannot wait for output: {error}"));
+                    Vec::new()
+                }
+            };
+            for token in tokens.into_iter().filter(|token| *token != WAKE) {
+                self.on_output(token);
+            }
+            if let Some(binary) = self.on_commands() {
+                let binary = upgrade::sealed_copy(binary);
+                self.link.tell(Event::Stopped);
+                return Stopped {
+                    drain: self,
+                    binary,
+                };
+            }
+            self.on_time();
+        }
+    }
+
+    pub(crate) fn stream(&self, key: Key) -> Option<&Stream> {
+        self.streams.get(&key)
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let due = self.deadlines.first().map(|(at, _)| *at);
+        let retry = (!self.owing.is_empty()).then_some(self.retry_at);
+        [due, retry].into_iter().flatten().min()
+    }
+
+    fn on_output(&mut self, token: u64) {
+        let (key, output) = parse_token(token);
+        if let Some(stream) = self.streams.get_mut(&key) {
+            stream.read(output, &self.poller, &mut self.buffer);
+            self.after_reading(key);
+        }
+    }
+
+    /// Takes all commands there are; returns the binary to go on with if it is to stop.
+    fn on_commands(&mut self) -> Option<Option<OwnedFd>> {
+        self.link.wake.clear();
+        while let Ok(command) = self.link.commands.try_recv() {
+            match command {
+                Command::Open(setup) => self.open(*setup),
+                Command::Window(key) => self.on_window(key),
+                Command::Finish(key, deadline) => self.finish(key, deadline),
+                Command::Close(key) => self.close(key),
+                Command::Stop(binary) => return Some(binary),
+            }
+        }
+        None
+    }
+
+    fn open(&mut self, setup: Setup) {
+        let (key, must) = (setup.key, setup.resumed.is_some());
+        let mut stream = Stream::new(setup);
+        if let Err(error) = stream.recorder.open()
+            && !must
+        {
+            let event = Event::NotOpened(key, Refusal::Storage, error.to_string());
+            return self.link.tell(event);
+        }
+        if let Err(error) = stream.prepare(&self.poller)
+            && !must
+        {
+            stream.release(&self.poller);
+            let event = Event::NotOpened(key, Refusal::Invalid, error.to_string());
+            return self.link.tell(event);
+        }
+        self.keep(stream);
+    }
+
+    fn keep(&mut self, mut stream: Stream) {
+        let key = stream.key();
+        let before = stream.recorder.positions();
+        stream.recorder.settle();
+        if let Some(deadline) = stream.finishing {
+            self.deadlines.insert((deadline, key));
+            stream.read_all(&self.poller, &mut self.buffer);
+        }
+        let found = before.ended.filter(|_| stream.finished.is_none());
+        if let Some(end) = found {
+            stream.found_ended(&self.poller, end);
+        }
+        let finished = stream.finished.filter(|_| found.is_some());
+        self.streams.insert(key, stream);
+        self.publish(key);
+        self.link.tell(Event::Opened(key, before));
+        if let Some(finished) = finished {
+            self.link.tell(Event::Finished(key, finished));
+        }
+        self.after_reading(key);
+    }
+
+    fn on_window(&mut self, key: Key) {
+        let Some(stream) = self.streams.get_mut(&key) else {
+            return;
+        };
+        stream.progress.limit_seen();
+        self.after_reading(key);
+    }
+
+    fn finish(&mut self, key: Key, deadline: Instant) {
+        let Some(stream) = self.streams.get_mut(&key) else {
+            return;
+        };
+        if stream.finished.is_some() || stream.finishing.is_some() {
+            return;
+        }
+        stream.finishing = Some(deadline);
+        self.deadlines.insert((deadline, key));
+        stream.read_all(&self.poller, &mut self.buffer);
+        self.after_reading(key);
+    }
+
+    fn close(&mut self, key: Key) {
+        if let Some(mut stream) = self.streams.remove(&key) {
+            stream.release(&self.poller);
+            self.forget_deadline(&stream);
+        }
+        self.owing.remove(&key);
+        self.link.tell(Event::Closed(key));
+    }
+
+    /// What follows from a stream's having been read, or its window's having moved.
+    fn after_reading(&mut self, key: Key) {
+        let Some(stream) = self.streams.get_mut(&key) else {
+            return;
+        };
+        if stream.finishing.is_some() && stream.outputs_open() == 0 {
+            self.complete(key);
+        } else if let Err(error) = stream.watch(&self.poller) {
+            log::line(&format_args!("an output cannot be watched: {error}"));
+        }
+        self.publish(key);
+    }
+
+    fn complete(&mut self, key: Key) {
+        let Some(stream) = self.streams.get_mut(&key) else {
+            return;
+        };
+        if let Some(deadline) = stream.finishing {
+            self.deadlines.remove(&(deadline, key));
+        }
+        let finished = stream.complete(&self.poller);
+        self.publish(key);
+        self.link.tell(Event::Finished(key, finished));
+    }
+
+    fn publish(&mut self, key: Key) {
+        let Some(stream) = self.streams.get(&key) else {
+            return;
+        };
+        let recorder = &stream.recorder;
+        if !recorder.owes() {
+            self.owing.remove(&key);
+        } else if self.owing.insert(key) && self.owing.len() == 1 {
+            self.retry_at = Instant::now() + RETRY;
+        }
+        stream.progress.set_outputs_open(stream.outputs_open());
+        self.link
+            .publish(&stream.progress, recorder.positions(), recorder.entries());
+    }
+
+    fn on_time(&mut self) {
+        let now = Instant::now();
+        while let Some((deadline, key)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            self.deadlines.remove(&(deadline, key));
+            if let Some(stream) = self.streams.get_mut(&key) {
+                stream.read_all(&self.poller, &mut self.buffer);
+                self.complete(key);
+            }
+        }
+        if !self.owing.is_empty() && self.retry_at <= now {
+            self.settle_all();
+            self.retry_at = now + RETRY;
+        }
+    }
+
+    fn settle_all(&mut self) {
+        for key in self.owing.clone() {
+            if let Some(stream) = self.streams.get_mut(&key) {
+                stream.recorder.settle();
+            }
+            self.publish(key);
+        }
+    }
+
+    fn forget_deadline(&mut self, stream: &Stream) {
+        if let Some(deadline) = stream.finishing {
+            self.deadlines.remove(&(deadline, stream.key()));
+        }
+    }
+}

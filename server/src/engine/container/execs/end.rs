@@ -1,0 +1,260 @@
+//! The end of an exec: signals, time limits, its exit, and what the end of its container makes of it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{Instant, timeout_at};
+
+use super::order::{acted_on, not_running};
+use super::{LiveExec, Outcome};
+use crate::backend::{BackendError, Exit, Process, WaitStatus};
+use crate::engine::container::actor::Actor;
+use crate::engine::container::command::Reply;
+use crate::engine::container::record::Draft;
+use crate::engine::idempotency::Claim;
+use crate::model::container::SentSignal;
+use crate::model::{Cause, EventKind, ExecId, ExecState, ExitReason, ExitStatus, Failure, Signal};
+
+/// How long the end of a container waits for those of its execs. They come first, since the kernel ends
+/// a process namespace's init last; what is later than this was lost.
+const ENDS_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Actor {
+    pub(super) async fn signal_exec(
+        &mut self,
+        span: &tracing::Span,
+        cause: Cause,
+        id: ExecId,
+        signal: Signal,
+        mut claim: Option<Claim>,
+        reply: Reply<()>,
+    ) {
+        let live = match self.exec(id) {
+            Ok(live) => live,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        let process = live.process.clone();
+        let Some(process) = process.filter(|_| live.exec.state == ExecState::Running) else {
+            let error = not_running(&live.exec);
+            return drop(reply.send(Err(error)));
+        };
+        // Before it is sent, so that the exit it leads to has its cause, and a repeat is none.
+        let answer = match claim.as_mut().map(|claim| claim.answered(&())).transpose() {
+            Ok(answer) => answer,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        let change = live.change(|exec| exec.signaled = Some(SentSignal { signal, cause }));
+        let draft = self.record.draft_beside().exec(change).with(answer);
+        if let Err(error) = self.commit_exec(draft).await {
+            return drop(reply.send(Err(error)));
+        }
+        self.execs.begin(span, async move {
+            let result = process.kill(signal).await;
+            Outcome::Signaled {
+                id,
+                claim,
+                reply: Some(reply),
+                result,
+            }
+        });
+    }
+
+    pub(super) async fn exec_signaled(
+        &mut self,
+        id: ExecId,
+        claim: Option<Claim>,
+        reply: Option<Reply<()>>,
+        result: Result<(), BackendError>,
+    ) {
+        let answer = match result {
+            Ok(()) => {
+                if let Some(claim) = claim {
+                    claim.complete();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                if let Some(claim) = claim {
+                    let draft = self.record.draft_beside().with([claim.given_back()]);
+                    self.record.commit_observed(draft).await;
+                }
+                match self.exec(id) {
+                    Ok(live) => Err(acted_on(&live.exec, error)),
+                    Err(gone) => Err(gone),
+                }
+            }
+        };
+        if let Some(reply) = reply {
+            drop(reply.send(answer));
+        }
+    }
+
+    pub(super) fn exec_timed_out(&mut self, id: ExecId) {
+        let Ok(live) = self.exec(id) else { return };
+        live.timed_out = true;
+        let Some(process) = live.process.clone() else {
+            return;
+        };
+        self.watch_exec(id, process.clone(), None);
+        self.kill_exec(id, process);
+    }
+
+    pub(super) fn kill_exec(&self, id: ExecId, process: crate::backend::ProcessHandle) {
+        self.execs.begin(&tracing::Span::current(), async move {
+            let result = process.kill(Signal::KILL).await;
+            Outcome::Signaled {
+                id,
+                claim: None,
+                reply: None,
+                result,
+            }
+        });
+    }
+
+    pub(super) async fn exec_ended(&mut self, id: ExecId, exit: Exit) {
+        let Ok(live) = self.exec(id) else { return };
+        if live.exec.state != ExecState::Running {
+            return;
+        }
+        let draft = self.exec_end(self.record.draft_beside(), id, &exit);
+        self.commit_exec_observed(draft).await;
+        self.remove_exec_remains(id);
+        self.trim_execs().await;
+    }
+
+    /// Adds the end of an exec to a draft.
+    fn exec_end(&self, draft: Draft, id: ExecId, exit: &Exit) -> Draft {
+        let Some(live) = self.execs.by_id.get(&id) else {
+            return draft;
+        };
+        let status = Arc::new(self.exec_status(live, exit));
+        let change = live.change(|exec| {
+            exec.state = ExecState::Exited;
+            exec.pid = None;
+            exec.exit_status = Some(status.clone());
+            exec.end_time = Some(SystemTime::now());
+            exec.leash = None;
+        });
+        let event = EventKind::ExecExited {
+            exec: id,
+            exit: status.clone(),
+        };
+        draft.exec(change).event(event, status.cause.clone())
+    }
+
+    /// What the exit of an exec means.
+    fn exec_status(&self, live: &LiveExec, exit: &Exit) -> ExitStatus {
+        let (reason, code, signal) = match exit.status {
+            WaitStatus::Exited(code) => (ExitReason::Exited, code, None),
+            WaitStatus::Signaled(signal) => {
+                let reason = self.why_signaled(live, exit, signal);
+                (reason, 128 + signal.number(), Some(signal))
+            }
+            WaitStatus::Lost => (ExitReason::Lost, 255, None),
+        };
+        ExitStatus {
+            reason,
+            code,
+            signal,
+            exit_time: exit.time,
+            cause: self.cause_of_exec_exit(live, signal),
+            run: live.exec.run,
+            output_truncated: false,
+        }
+    }
+
+    fn why_signaled(&self, live: &LiveExec, exit: &Exit, signal: Signal) -> ExitReason {
+        let sent = live.exec.signaled.as_ref().map(|sent| sent.signal);
+        if signal != Signal::KILL {
+            ExitReason::Signaled
+        } else if live.timed_out {
+            ExitReason::TimedOut
+        } else if exit.oom_killed && sent != Some(Signal::KILL) && !self.killed {
+            ExitReason::OomKilled
+        } else {
+            ExitReason::Signaled
+        }
+    }
+
+    /// Who sent the signal that ended it, or stopped the container around it.
+    fn cause_of_exec_exit(&self, live: &LiveExec, ended_by: Option<Signal>) -> Option<Cause> {
+        let sent = live.exec.signaled.as_ref();
+        let of_signal = sent.filter(|sent| {
+            ended_by == Some(sent.signal)
+                || matches!(sent.signal, Signal::KILL | Signal::TERM | Signal::INT)
+        });
+        let of_stop = || ended_by.and_then(|_| self.cause_of_end());
+        of_signal.map(|sent| sent.cause.clone()).or_else(of_stop)
+    }
+
+    /// The container's run is ending: ends what is left of its execs, in its own transaction. The kernel
+    /// has killed them; if nobody saw how the container ended, nobody saw that either.
+    pub(in super::super) async fn end_execs(&mut self, draft: Draft, of_main: WaitStatus) -> Draft {
+        self.await_exec_ends().await;
+        let status = match of_main {
+            WaitStatus::Lost => WaitStatus::Lost,
+            WaitStatus::Exited(_) | WaitStatus::Signaled(_) => WaitStatus::Signaled(Signal::KILL),
+        };
+        let exit = Exit {
+            status,
+            time: SystemTime::now(),
+            oom_killed: false,
+        };
+        let open: Vec<(ExecId, ExecState)> = self
+            .execs
+            .live()
+            .map(|live| (live.exec.id, live.exec.state))
+            .collect();
+        open.into_iter()
+            .fold(draft, |draft, (id, state)| match state {
+                ExecState::Running => self.exec_end(draft, id, &exit),
+                ExecState::Starting => self.exec_cut_off(draft, id),
+                ExecState::Created | ExecState::Exited | ExecState::Failed => draft,
+            })
+    }
+
+    /// After the transaction of [`Self::end_execs`].
+    pub(in super::super) fn execs_have_ended(&mut self, changed: Vec<Arc<crate::model::Exec>>) {
+        let ids: Vec<ExecId> = changed.iter().map(|exec| exec.id).collect();
+        self.take_in(changed);
+        let error = self.refusal(crate::engine::container::policy::Refusal::NotRunning);
+        for id in ids {
+            if let Ok(live) = self.exec(id) {
+                live.refuse_start(&error);
+            }
+            self.remove_exec_remains(id);
+        }
+    }
+
+    fn exec_cut_off(&self, draft: Draft, id: ExecId) -> Draft {
+        let Some(live) = self.execs.by_id.get(&id) else {
+            return draft;
+        };
+        let change = live.change(|exec| {
+            exec.state = ExecState::Failed;
+            exec.failure = Some(Failure::StartInterrupted);
+            exec.end_time = Some(SystemTime::now());
+            exec.leash = None;
+        });
+        let event = EventKind::ExecStartFailed {
+            exec: id,
+            failure: Failure::StartInterrupted,
+        };
+        draft
+            .exec(change)
+            .event(event, Some(live.exec.cause.clone()))
+    }
+
+    /// Goes on with execs until all have ended, but not for long.
+    async fn await_exec_ends(&mut self) {
+        let deadline = Instant::now() + ENDS_PATIENCE;
+        let is_open =
+            |live: &LiveExec| matches!(live.exec.state, ExecState::Running | ExecState::Starting);
+        while self.execs.live().any(is_open) {
+            match timeout_at(deadline, self.execs.next_outcome()).await {
+                Ok(outcome) => Box::pin(self.exec_outcome(outcome)).await,
+                Err(_) => return,
+            }
+        }
+    }
+}
