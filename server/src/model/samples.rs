@@ -112,6 +112,7 @@ pub(crate) fn exec(container: &Container) -> Exec {
         },
         key: None,
         leash: None,
+        remains: false,
         signaled: None,
     }
 }

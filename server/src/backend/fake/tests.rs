@@ -31,7 +31,8 @@ fn start(container: Container) -> Start {
     Start {
         container: Arc::new(container),
         run: Run(1),
-        output: "/dev/null".into(),
+        stdio: crate::model::StdioPaths::null(),
+        terminal_size: None,
         network_pid: None,
     }
 }

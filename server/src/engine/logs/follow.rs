@@ -177,7 +177,7 @@ impl LogsStream {
     }
 
     fn is_followed(&self, log: &LogStream) -> bool {
-        self.query.filter.matches(&log.view().container)
+        self.query.filter.matches(&log.snapshot().container)
     }
 
     /// All that it had has been read.
@@ -186,7 +186,7 @@ impl LogsStream {
         let departed = matches!(self.known.get(&container), Some(Known::Departing));
         if departed {
             self.known.remove(&container);
-        } else if log.view().gone {
+        } else if log.snapshot().gone {
             self.known.insert(container, Known::Over);
         } else {
             self.known.insert(container, Known::Left(cursor));

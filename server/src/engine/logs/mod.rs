@@ -20,6 +20,7 @@ mod seek;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,7 +33,7 @@ pub use stream::LogStream;
 
 use super::core::Core;
 use super::{Engine, Error, wait};
-use crate::model::{Container, ContainerId, ExitStatus, OutputStream, Run};
+use crate::model::{ContainerId, ExitStatus, OutputStream, Run};
 use stream::{Source, Streams};
 
 /// Where to begin in a log.
@@ -175,10 +176,4 @@ fn unreadable(container: ContainerId) -> impl Fn(&dyn std::fmt::Display) -> Erro
         container: container.to_string(),
         detail: error.to_string(),
     }
-}
-
-/// Whether a run can be read about: while STARTING, it has its number but has not begun.
-fn has_begun(container: &Container, run: u64) -> bool {
-    use crate::model::State;
-    run < container.run.0 || (run == container.run.0 && container.state != State::Starting)
 }

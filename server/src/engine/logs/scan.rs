@@ -8,8 +8,8 @@ use std::time::SystemTime;
 
 use super::cursor::{Position, Stage};
 use super::lines::{Chunk, Lines};
-use super::{LogCursor, LogEntry, LogItem, LogMessage, has_begun, nanos, time_of};
-use crate::engine::registry::Snapshot;
+use super::view::View;
+use super::{LogCursor, LogEntry, LogItem, LogMessage, nanos, time_of};
 use crate::model::limits::{LOG_ENTRY_OVERHEAD_BYTES, MAX_LOG_BATCH_BYTES, MAX_STDIO_CHUNK};
 use crate::model::{ContainerId, ExitStatus, OutputStream, Run};
 use crate::stdio::segment::{self, From, Next, Offsets, Output, Reader, SegmentError, Start};
@@ -115,7 +115,7 @@ impl Scan {
     }
 
     /// The next message, as far as there is anything now. `view` is to be taken before the call.
-    pub(super) fn next(&mut self, view: &Snapshot) -> Result<Step, SegmentError> {
+    pub(super) fn next(&mut self, view: &View) -> Result<Step, SegmentError> {
         let mut batch = Batch::default();
         while !self.over
             && let Some(event) = self.event(view)?
@@ -175,7 +175,7 @@ impl Scan {
     }
 
     /// What comes next; `None` if it is not there now. To be passed to [`Self::pass`] before the next.
-    pub(super) fn event(&mut self, view: &Snapshot) -> Result<Option<Event>, SegmentError> {
+    pub(super) fn event(&mut self, view: &View) -> Result<Option<Event>, SegmentError> {
         loop {
             if let Some(event) = self.found.pop_front() {
                 return Ok(Some(event));
@@ -266,17 +266,17 @@ impl Scan {
     }
 
     /// Whether no run will come after this one.
-    fn is_behind_last(&self, view: &Snapshot) -> bool {
+    fn is_behind_last(&self, view: &View) -> bool {
         let Position { run, stage, .. } = self.position;
         stage == Stage::Over
             && (self.last_run.is_some_and(|last| run >= last)
-                || (view.gone && run >= view.container.run.0))
+                || (view.gone && run >= view.latest()))
     }
 
     /// Between two runs: the next one, if it has begun.
-    fn next_run(&mut self, view: &Snapshot) -> Result<Look, SegmentError> {
-        let (next, current) = (self.position.run + 1, view.container.run.0);
-        if !has_begun(&view.container, next) || self.is_behind_last(view) {
+    fn next_run(&mut self, view: &View) -> Result<Look, SegmentError> {
+        let (next, current) = (self.position.run + 1, view.latest());
+        if next > current || self.is_behind_last(view) {
             return Ok(Look::Nothing);
         }
         let kept = segment::runs(&self.directory)?;
@@ -297,7 +297,7 @@ impl Scan {
     }
 
     /// Within a run: what its recording has.
-    fn read(&mut self, view: &Snapshot) -> Result<Look, SegmentError> {
+    fn read(&mut self, view: &View) -> Result<Look, SegmentError> {
         if self.reader.is_none() {
             self.open(self.position)?;
         }
@@ -322,7 +322,7 @@ impl Scan {
             } => self.lost(output, dropped_bytes),
             Next::End(_) => self.ended(view),
             // Nothing is written any more.
-            Next::Pending if is_over(view, self.position.run) => self.ended(view),
+            Next::Pending if view.is_over(self.position.run) => self.ended(view),
             Next::Pending => Look::Nothing,
         })
     }
@@ -343,9 +343,9 @@ impl Scan {
     }
 
     /// The recording is not there yet, or has gone, which is told as a gap.
-    fn without_recording(&self, view: &Snapshot) -> Look {
+    fn without_recording(&self, view: &View) -> Look {
         let run = self.position.run;
-        if !is_over(view, run) {
+        if !view.is_over(run) {
             return Look::Nothing;
         }
         if self.position.gaps == 0 {
@@ -377,7 +377,7 @@ impl Scan {
     }
 
     /// The recording has ended, which is before the exit is known.
-    fn ended(&mut self, view: &Snapshot) -> Look {
+    fn ended(&mut self, view: &View) -> Look {
         for output in Output::ALL {
             self.found.extend(self.lines.flush(output).map(Event::Entry));
         }
@@ -436,15 +436,9 @@ fn output_of(entry: &LogEntry) -> Output {
     }
 }
 
-/// Whether nothing of a run can come any more: all its output is recorded before its exit is stored.
-pub(super) fn is_over(view: &Snapshot, run: u64) -> bool {
-    let container = &view.container;
-    view.gone || run < container.run.0 || container.exit_of(Run(run)).is_some()
-}
-
-fn exited(view: &Snapshot, run: u64) -> Look {
-    let exit = view.container.exit_of(Run(run)).cloned();
-    if exit.is_none() && !is_over(view, run) {
+fn exited(view: &View, run: u64) -> Look {
+    let exit = view.exit_of(run);
+    if exit.is_none() && !view.is_over(run) {
         return Look::Nothing;
     }
     Look::Event(Event::Exited(exit))

@@ -4,20 +4,16 @@
 use bytes::Bytes;
 
 use super::cursor::Position;
-use super::scan::{Event, Limit, Scan, is_over};
-use super::has_begun;
-use crate::engine::registry::Snapshot;
+use super::scan::{Event, Limit, Scan};
+use super::view::View;
 use crate::model::limits::MAX_LOG_ENTRY_BYTES;
 use crate::stdio::segment::{self, From, Next, Offsets, Output, Reader, SegmentError, Start};
 
 impl Scan {
     /// Where what comes from now on begins: a line that is not finished is still to come.
-    pub(super) fn now(&self, view: &Snapshot) -> Result<Position, SegmentError> {
-        let run = view.container.run.0;
-        if run == 0 || !has_begun(&view.container, run) {
-            return Ok(Position::over(run.saturating_sub(1)));
-        }
-        if is_over(view, run) {
+    pub(super) fn now(&self, view: &View) -> Result<Position, SegmentError> {
+        let run = view.latest();
+        if run == 0 || view.is_over(run) {
             return Ok(Position::over(run));
         }
         let end = self.recorded(run)?;
@@ -25,9 +21,9 @@ impl Scan {
     }
 
     /// The end of what there is now of a run that goes on.
-    pub(super) fn end_of_now(&self, view: &Snapshot) -> Result<Option<Limit>, SegmentError> {
-        let run = view.container.run.0;
-        if is_over(view, run) {
+    pub(super) fn end_of_now(&self, view: &View) -> Result<Option<Limit>, SegmentError> {
+        let run = view.latest();
+        if view.is_over(run) {
             return Ok(None);
         }
         let offsets = self.recorded(run)?;
@@ -59,14 +55,14 @@ impl Scan {
     }
 
     /// The place from which there are `count` entries up to now, or the beginning if there are fewer.
-    pub(super) fn before_end(&self, view: &Snapshot, count: u64) -> Result<Position, SegmentError> {
+    pub(super) fn before_end(&self, view: &View, count: u64) -> Result<Position, SegmentError> {
         if count == 0 {
             return self.now(view);
         }
         let limit = self.end_of_now(view)?;
         let mut left = count;
         let runs = segment::runs(&self.directory)?;
-        for run in runs.into_iter().rev().filter(|run| has_begun(&view.container, *run)) {
+        for run in runs.into_iter().rev().filter(|run| *run <= view.latest()) {
             let mut end = limit.filter(|limit| limit.run == run);
             for segment in segment::segments(&self.directory, run)?.into_iter().rev() {
                 let starts = self.line_starts(run, segment.begin)?;
@@ -155,7 +151,7 @@ struct Stretch {
 
 impl Stretch {
     /// Passes over the entries in it, at most `limit`; says how many there were.
-    fn entries(&mut self, view: &Snapshot, limit: u64) -> Result<u64, SegmentError> {
+    fn entries(&mut self, view: &View, limit: u64) -> Result<u64, SegmentError> {
         let mut entries = 0;
         while entries < limit
             && let Some(event) = self.scan.event(view)?

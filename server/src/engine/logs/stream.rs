@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::cursor::Position;
 use super::scan::{Scan, Step};
+use super::view::{self, View};
 use super::{LogCursor, LogEnd, LogItem, LogMessage, LogQuery, LogStart, nanos, unreadable};
 use crate::engine::Error;
 use crate::engine::core::Core;
@@ -33,8 +35,8 @@ pub(super) struct Source {
 
 /// What tells that the recording of a container's current run grows.
 pub(super) trait Growing: fmt::Debug + Send {
-    /// Changes from now on.
-    fn watch(&mut self, container: &Container) -> watch::Receiver<Progress>;
+    /// Changes from now on, of the latest run that has begun.
+    fn watch<'a>(&'a mut self, container: &'a Container) -> BoxFuture<'a, watch::Receiver<Progress>>;
 }
 
 /// The standard streams that the keeper records.
@@ -55,13 +57,17 @@ impl Streams {
 }
 
 impl Growing for Streams {
-    fn watch(&mut self, container: &Container) -> watch::Receiver<Progress> {
-        let run = container.run;
+    fn watch<'a>(&'a mut self, container: &'a Container) -> BoxFuture<'a, watch::Receiver<Progress>> {
+        let run = Run(view::latest(container));
         let held = self.current.take().filter(|(of, _)| *of == run);
-        let (_, stream) = self
-            .current
-            .insert(held.unwrap_or_else(|| (run, self.core.run_stream(container, run))));
-        stream.progress()
+        let new = || (run, self.core.run_stream(container, run));
+        let (_, stream) = self.current.insert(held.unwrap_or_else(new));
+        Box::pin(async move {
+            if container.exit_of(run).is_some() {
+                stream.recall().await;
+            }
+            stream.progress()
+        })
     }
 }
 
@@ -126,7 +132,7 @@ impl LogStream {
 
     /// Finds its place: what is written from now on counts as new. May be cancelled and repeated.
     pub(super) async fn place(&mut self) -> Result<(), Error> {
-        let (query, view) = (self.query, self.snapshot.borrow().clone());
+        let (query, view) = (self.query, self.look_at().await);
         let place = move |scan: &mut Scan| {
             place(scan, query, &view)?;
             Ok(Step::Nothing(scan.cursor()))
@@ -156,9 +162,8 @@ impl LogStream {
     /// What there is now. May be cancelled.
     pub(super) async fn read(&mut self, open_files: OpenFiles) -> Result<Read, Error> {
         loop {
-            // Both before the look: what comes after it ends the next wait.
-            let view = self.snapshot.borrow_and_update().clone();
-            self.growth = Some(self.growing.watch(&view.container));
+            let view = self.look_at().await;
+            let is_draining = view.is_draining();
             let look = move |scan: &mut Scan| {
                 let step = scan.next(&view);
                 if open_files == OpenFiles::Close {
@@ -168,9 +173,20 @@ impl LogStream {
             };
             match self.scan(look).await? {
                 Outcome::Earlier(Step::Nothing(_)) => {}
-                Outcome::Earlier(step) | Outcome::Now(step) => return Ok(self.judge(step)),
+                Outcome::Earlier(step) | Outcome::Now(step) => {
+                    return Ok(self.judge(step, is_draining));
+                }
             }
         }
+    }
+
+    /// The container before a look: what changes after this ends the next wait.
+    async fn look_at(&mut self) -> View {
+        let snapshot = self.snapshot.borrow_and_update().clone();
+        let growth = self.growing.watch(&snapshot.container).await;
+        let drained = growth.borrow().ended.is_some();
+        self.growth = Some(growth);
+        View::new(snapshot, drained)
     }
 
     /// Waits until there may be more, or the time to end has come. May be cancelled.
@@ -182,18 +198,18 @@ impl LogStream {
         }
     }
 
-    /// Where its container is, as last seen.
-    pub(super) fn view(&self) -> Snapshot {
+    /// Its container now.
+    pub(super) fn snapshot(&self) -> Snapshot {
         self.snapshot.borrow().clone()
     }
 
-    fn judge(&self, step: Step) -> Read {
+    /// Of a run that has ended, the rest is waited for also by those who do not follow.
+    fn judge(&self, step: Step, is_draining: bool) -> Read {
         let has_passed = self.until.is_some_and(|until| until <= Instant::now());
+        let ends_now = self.query.end == LogEnd::Now && !is_draining;
         match step {
             Step::Message(message) => Read::Message(message),
-            Step::Nothing(cursor) if self.query.end == LogEnd::Now || has_passed => {
-                Read::Over(cursor)
-            }
+            Step::Nothing(cursor) if ends_now || has_passed => Read::Over(cursor),
             Step::Nothing(cursor) => Read::Nothing(cursor),
             Step::Over(cursor) => Read::Over(cursor),
         }
@@ -229,9 +245,12 @@ fn idle(cursor: LogCursor) -> LogMessage {
     }
 }
 
-fn place(scan: &mut Scan, query: LogQuery, view: &Snapshot) -> Result<(), SegmentError> {
+fn place(scan: &mut Scan, query: LogQuery, view: &View) -> Result<(), SegmentError> {
     if query.end == LogEnd::Now {
-        scan.limit = scan.end_of_now(view)?;
+        scan.last_run = Some(view.latest());
+        if !view.is_draining() {
+            scan.limit = scan.end_of_now(view)?;
+        }
     }
     if let LogStart::Since(time) = query.start {
         let since = nanos(time);

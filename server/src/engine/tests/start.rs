@@ -202,14 +202,3 @@ fn remains_that_cannot_be_removed_fail_the_start_and_are_removed_later() {
         );
     });
 }
-
-#[test]
-fn the_output_file_is_there_before_the_start_and_goes_with_the_container() {
-    World::new().run(async |up| {
-        let id = up.create_started("a").await;
-        let output = up.control.start_of(id).unwrap().output;
-        assert!(output.is_file());
-        up.delete("a", "delete", force()).await.unwrap();
-        assert!(!output.exists());
-    });
-}

@@ -33,7 +33,28 @@ async fn a_follower_goes_on_over_runs_until_the_container_is_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_exit_is_told_once_it_is_known_and_after_all_output() {
+async fn the_exit_is_told_after_all_output() {
+    let mut log = Log::started(LARGE);
+    let mut stream = log.open(follow()).await;
+    told(&mut stream).await;
+    log.process_exits(7);
+    let waits = tokio::time::timeout(Duration::from_secs(5), stream.next()).await;
+    assert!(waits.is_err(), "{waits:?}");
+    let mut late = log.open(LogQuery::default()).await;
+    assert_eq!(told(&mut late).await, ["1 started"]);
+    let waits = tokio::time::timeout(Duration::from_secs(5), late.next()).await;
+    assert!(waits.is_err(), "{waits:?}");
+    log.out("end");
+    log.end_recording();
+    for stream in [&mut stream, &mut late] {
+        assert_eq!(told(stream).await, [r#"1 out b"end""#]);
+        assert_eq!(told(stream).await, ["1 exited 7"]);
+    }
+    assert_eq!(next(&mut late).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_exit_is_told_once_it_is_known() {
     let mut log = Log::started(LARGE);
     let mut stream = log.open(follow()).await;
     told(&mut stream).await;

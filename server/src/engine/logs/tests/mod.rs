@@ -16,15 +16,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::BoxFuture;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::scan::{Scan, Step};
 use super::stream::Growing;
+use super::view::View;
 use super::*;
 use crate::engine::registry::Snapshot;
-use crate::model::{ExitReason, State};
-use crate::stdio::Progress;
+use crate::model::{Container, ExitReason, State};
+use crate::stdio::{Ended, Progress};
 use crate::stdio::segment::{Limits, Output, Writer};
 use crate::store::tests::container;
 
@@ -59,10 +61,10 @@ struct Log {
 struct Grown(watch::Receiver<Progress>);
 
 impl Growing for Grown {
-    fn watch(&mut self, _: &Container) -> watch::Receiver<Progress> {
+    fn watch<'a>(&'a mut self, _: &'a Container) -> BoxFuture<'a, watch::Receiver<Progress>> {
         let mut receiver = self.0.clone();
         receiver.mark_unchanged();
-        receiver
+        Box::pin(std::future::ready(receiver))
     }
 }
 
@@ -101,6 +103,7 @@ impl Log {
     fn start(&mut self) {
         let run = self.snapshot.borrow().container.run.next();
         let time = self.tick();
+        self.growth.send_replace(Progress::default());
         self.writer = Some(Writer::open(&self.directory(), run.0, self.limits, time).unwrap());
         self.change(|container| {
             container.run = run;
@@ -109,9 +112,14 @@ impl Log {
         });
     }
 
-    /// The run ends: first its recording, then the container knows.
+    /// The run ends.
     fn exit(&mut self, code: u8) {
+        self.process_exits(code);
         self.end_recording();
+    }
+
+    /// The process ends, and the rest of its output is on its way.
+    fn process_exits(&mut self, code: u8) {
         let time = self.tick();
         self.change(|container| {
             let exit = exit(container.run, code, time);
@@ -125,7 +133,7 @@ impl Log {
         let mut writer = self.writer.take().unwrap();
         let end = crate::stdio::segment::End { truncated: false };
         writer.end(time, end).unwrap();
-        self.grew();
+        self.growth.send_modify(|progress| progress.ended = Some(Ended::Whole));
     }
 
     fn delete(&self) {
@@ -163,8 +171,9 @@ impl Log {
         self.growth.send_modify(|progress| progress.entries += 1);
     }
 
-    fn view(&self) -> Snapshot {
-        self.snapshot.borrow().clone()
+    fn view(&self) -> View {
+        let drained = self.growth.borrow().ended.is_some();
+        View::new(self.snapshot.borrow().clone(), drained)
     }
 
     fn id(&self) -> ContainerId {
