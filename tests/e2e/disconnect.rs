@@ -198,5 +198,11 @@ async fn state(client: &Client, id: &str) -> State {
     let request = v1::GetExecRequest {
         exec_id: id.to_owned(),
     };
-    client.get_exec(request).await.unwrap().exec.unwrap().state()
+    client
+        .get_exec(request)
+        .await
+        .unwrap()
+        .exec
+        .unwrap()
+        .state()
 }

@@ -37,10 +37,7 @@ fn stdin_can_be_half_closed_and_the_output_still_arrives_whole() {
             (&["sh", "-c", "cat; echo done"], "x\n", "x\ndone\n"),
             (&["cat"], "", ""),
         ] {
-            let mut joined = client
-                .run_exec("box", exec_with_stdin(args))
-                .await
-                .unwrap();
+            let mut joined = client.run_exec("box", exec_with_stdin(args)).await.unwrap();
             joined.write(input).await;
             joined.half_close();
             let whole = joined.whole().await.unwrap();
@@ -231,10 +228,7 @@ fn stopping_a_container_ends_its_execs_and_their_exits_stay_readable() {
             ids.push(one.exec_id().to_owned());
             joined.push(one);
         }
-        client
-            .stop("box", Duration::from_secs(5))
-            .await
-            .unwrap();
+        client.stop("box", Duration::from_secs(5)).await.unwrap();
         for one in joined {
             let exit = one.whole().await.unwrap().exit;
             assert_eq!(
@@ -248,7 +242,10 @@ fn stopping_a_container_ends_its_execs_and_their_exits_stay_readable() {
         let events = client.events_of(&container.id).await;
         let place = |wanted: v1::event::Type| {
             let mut found = events.iter().enumerate();
-            found.rfind(|(_, event)| event.r#type() == wanted).unwrap().0
+            found
+                .rfind(|(_, event)| event.r#type() == wanted)
+                .unwrap()
+                .0
         };
         let exited = place(v1::event::Type::ContainerExited);
         assert!(place(v1::event::Type::ExecExited) < exited);

@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 use wharf_api::v1::{self, BackpressurePolicy, process_input::Kind as Input};
 
 use crate::harness::streams::{CHUNK, Joined, exec, exec_with_stdin, joining};
-use crate::harness::{Client, World, keeper, scenario, spec, until};
 use crate::harness::wait::so;
+use crate::harness::{Client, World, keeper, scenario, spec, until};
 
 /// How much goes through in CI; `make chaos` sends the whole GiB.
 fn volume() -> usize {
@@ -73,7 +73,14 @@ fn pids(world: &World) -> [u32; 2] {
 }
 
 /// Everything to the end: its hash, its length, and the most memory seen meanwhile.
-async fn drain(joined: &mut Joined, pids: [u32; 2]) -> (impl PartialEq<Hash> + std::fmt::Debug + use<>, u64, [u64; 2]) {
+async fn drain(
+    joined: &mut Joined,
+    pids: [u32; 2],
+) -> (
+    impl PartialEq<Hash> + std::fmt::Debug + use<>,
+    u64,
+    [u64; 2],
+) {
     let (mut hash, mut bytes, mut peak, mut chunks) = (Sha256::new(), 0, [0; 2], 0);
     while let Some(next) = joined.next().await.unwrap() {
         match next {
@@ -118,7 +125,10 @@ fn a_reader_that_stands_still_holds_the_process_back_and_loses_nothing() {
         assert_eq!(whole.stdout.len(), 64 << 20);
         for (number, megabyte) in whole.stdout.chunks(1 << 20).enumerate() {
             let digit = b'0' + u8::try_from(number % 10).unwrap();
-            assert!(megabyte.iter().all(|byte| *byte == digit), "megabyte {number}");
+            assert!(
+                megabyte.iter().all(|byte| *byte == digit),
+                "megabyte {number}"
+            );
         }
     });
 }

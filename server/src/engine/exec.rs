@@ -129,9 +129,11 @@ impl Engine {
         let asked = &create.spec.process;
         let names_accounts = asked.user.is_some() || !asked.supplemental_groups.is_empty();
         let files = match container.pid {
-            Some(pid) if names_accounts => tokio::task::spawn_blocking(move || proc::account_files(pid))
-                .await
-                .unwrap_or_default(),
+            Some(pid) if names_accounts => {
+                tokio::task::spawn_blocking(move || proc::account_files(pid))
+                    .await
+                    .unwrap_or_default()
+            }
             Some(_) | None => None,
         };
         let files = files.unwrap_or_else(|| self.image_accounts(&container));

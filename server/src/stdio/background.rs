@@ -47,7 +47,8 @@ impl<T: Send + 'static, O: Send + 'static> Background<T, O> {
         work: impl FnOnce(&mut T) -> O + Send + 'static,
     ) -> Result<Outcome<O>, StdioError> {
         let earlier = matches!(self.place, Place::Away(_));
-        if !earlier && let Place::Here(mut value) = std::mem::replace(&mut self.place, Place::Gone) {
+        if !earlier && let Place::Here(mut value) = std::mem::replace(&mut self.place, Place::Gone)
+        {
             self.place = Place::Away(spawn_blocking(move || {
                 let outcome = work(&mut value);
                 (value, outcome)

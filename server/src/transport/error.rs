@@ -39,8 +39,8 @@ pub enum CallError {
     /// The page token is malformed, or of a call with other fields.
     #[error("page_token is malformed, or of a list with other fields")]
     PageTokenInvalid,
-    /// A cursor is malformed or of another server.
-    #[error("{field} is malformed, or of another server")]
+    /// A cursor is malformed, or of another server or container.
+    #[error("{field} is malformed, or of another server or container")]
     CursorInvalid {
         /// Its path in the request.
         field: String,

@@ -72,7 +72,9 @@ pub async fn none_in_state(state: &Path) {
 fn streams_below(directory: &Path, left: &mut Vec<String>) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
-        let is_exec = path.parent().is_some_and(|parent| parent.ends_with("execs"));
+        let is_exec = path
+            .parent()
+            .is_some_and(|parent| parent.ends_with("execs"));
         match entry.file_type() {
             Ok(kind) if kind.is_fifo() || is_exec => left.push(path.display().to_string()),
             Ok(kind) if kind.is_dir() => streams_below(&path, left),
@@ -176,7 +178,8 @@ fn processes_of(directory: &Path) -> Vec<(i32, String)> {
             let of_keeper = command.contains("wharf-keeper") && command.contains(&needle);
             let of_container = ids.iter().any(|id| groups.contains(id.as_str()));
             let told = command.replace('\0', " ");
-            (is_alive && (of_shim || of_keeper || of_container)).then(|| (pid, told.trim_end().to_owned()))
+            (is_alive && (of_shim || of_keeper || of_container))
+                .then(|| (pid, told.trim_end().to_owned()))
         })
         .collect()
 }

@@ -16,9 +16,9 @@ use wharf_api::v1::{
     OutputStream, ProcessInput, ProcessSpec, RunContainerStart, RunExecStart,
 };
 use wharf_api::v1::{
-    attach_container_request, attach_container_response, attach_exec_request,
-    attach_exec_response, follow_container_response, follow_exec_response, run_container_request,
-    run_container_response, run_exec_request, run_exec_response,
+    attach_container_request, attach_container_response, attach_exec_request, attach_exec_response,
+    follow_container_response, follow_exec_response, run_container_request, run_container_response,
+    run_exec_request, run_exec_response,
 };
 
 use super::client::Client;

@@ -132,7 +132,9 @@ impl Place<'_> {
     fn precedes(&self, at: Offsets, next: Offsets) -> bool {
         let wanted = |output: &Output| self.only.is_none_or(|only| only == *output);
         let mut wanted = Output::ALL.into_iter().filter(wanted);
-        wanted.clone().all(|output| at.of(output) <= next.of(output))
+        wanted
+            .clone()
+            .all(|output| at.of(output) <= next.of(output))
             && wanted.any(|output| at.of(output) < next.of(output))
     }
 

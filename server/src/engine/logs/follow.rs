@@ -245,7 +245,12 @@ impl LogsStream {
             },
         };
         let source = core.log_source(snapshot);
-        if !source.keeps_log || !self.query.filter.matches(&source.snapshot.borrow().container) {
+        if !source.keeps_log
+            || !self
+                .query
+                .filter
+                .matches(&source.snapshot.borrow().container)
+        {
             return Ok(());
         }
         let log = LogStream::new(source, self.query_of(container, left))?;
@@ -256,10 +261,16 @@ impl LogsStream {
 
     fn query_of(&self, container: ContainerId, left: Option<LogCursor>) -> LogQuery {
         let resumed = left.or_else(|| self.query.positions.get(&container).copied());
-        let since = self.query.since.map_or(LogStart::Beginning, LogStart::Since);
+        let since = self
+            .query
+            .since
+            .map_or(LogStart::Beginning, LogStart::Since);
         LogQuery {
             start: resumed.map_or(since, LogStart::Cursor),
-            tail: self.query.tail.filter(|_| resumed.is_none() && !self.listed),
+            tail: self
+                .query
+                .tail
+                .filter(|_| resumed.is_none() && !self.listed),
             until: None,
             only: self.query.only,
             end: LogEnd::Deletion,

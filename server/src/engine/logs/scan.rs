@@ -127,7 +127,8 @@ impl Scan {
                     self.found.push_front(Event::Entry(entry));
                     break;
                 }
-                self.position.advance(output_of(&entry), entry.data.len() as u64);
+                self.position
+                    .advance(output_of(&entry), entry.data.len() as u64);
                 if self.is_wanted(entry.time) {
                     batch.push(entry);
                 }
@@ -287,7 +288,10 @@ impl Scan {
         }
         self.open(Position::within(next, Offsets::default()))?;
         let recorded = self.reader.as_ref().map(|reader| time_of(reader.started()));
-        let of_container = view.container.start_time.unwrap_or(view.container.create_time);
+        let of_container = view
+            .container
+            .start_time
+            .unwrap_or(view.container.create_time);
         Ok(match recorded {
             Some(time) => Look::Event(Event::Started { time }),
             None if next == current => Look::Event(Event::Started { time: of_container }),
@@ -379,7 +383,8 @@ impl Scan {
     /// The recording has ended, which is before the exit is known.
     fn ended(&mut self, view: &View) -> Look {
         for output in Output::ALL {
-            self.found.extend(self.lines.flush(output).map(Event::Entry));
+            self.found
+                .extend(self.lines.flush(output).map(Event::Entry));
         }
         if self.found.is_empty() {
             exited(view, self.position.run)
@@ -390,7 +395,9 @@ impl Scan {
 
     fn is_beyond_limit(&self, next: &Next) -> bool {
         let Some(limit) = self.limit.filter(|limit| limit.run == self.position.run) else {
-            return self.limit.is_some_and(|limit| limit.run < self.position.run);
+            return self
+                .limit
+                .is_some_and(|limit| limit.run < self.position.run);
         };
         match next {
             Next::Chunk { output, offset, .. } => *offset >= limit.offsets.of(*output),

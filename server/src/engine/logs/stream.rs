@@ -36,7 +36,10 @@ pub(super) struct Source {
 /// What tells that the recording of a container's current run grows.
 pub(super) trait Growing: fmt::Debug + Send {
     /// Changes from now on, of the latest run that has begun.
-    fn watch<'a>(&'a mut self, container: &'a Container) -> BoxFuture<'a, watch::Receiver<Progress>>;
+    fn watch<'a>(
+        &'a mut self,
+        container: &'a Container,
+    ) -> BoxFuture<'a, watch::Receiver<Progress>>;
 }
 
 /// The standard streams that the keeper records.
@@ -57,7 +60,10 @@ impl Streams {
 }
 
 impl Growing for Streams {
-    fn watch<'a>(&'a mut self, container: &'a Container) -> BoxFuture<'a, watch::Receiver<Progress>> {
+    fn watch<'a>(
+        &'a mut self,
+        container: &'a Container,
+    ) -> BoxFuture<'a, watch::Receiver<Progress>> {
         let run = Run(view::latest(container));
         let held = self.current.take().filter(|(of, _)| *of == run);
         let new = || (run, self.core.run_stream(container, run));

@@ -5,6 +5,7 @@ pub(super) mod container;
 pub(super) mod event;
 pub(super) mod exec;
 pub(super) mod image;
+pub(super) mod log;
 pub(super) mod spec;
 pub(super) mod status;
 pub(super) mod stdio;

@@ -6,6 +6,7 @@ mod event;
 mod exec;
 mod image;
 mod later;
+mod log;
 mod stdio;
 mod system;
 
@@ -135,7 +136,9 @@ pub async fn build(setup: Setup) -> Result<Services, DescriptorError> {
             engine.clone()
         ))))
         .add_service(limited!(FileServiceServer::new(later())))
-        .add_service(limited!(LogServiceServer::new(later())))
+        .add_service(limited!(LogServiceServer::new(log::Logs::new(
+            engine.clone()
+        ))))
         .add_service(limited!(StatsServiceServer::new(later())))
         .add_service(limited!(HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(reporter)

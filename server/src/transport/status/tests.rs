@@ -212,6 +212,19 @@ fn of_the_engine() -> Vec<Row> {
             &["oldestCursor", "newestCursor", "epoch"],
         ),
         (of(E::ForeignCursor), R::CursorInvalid, &["field"]),
+        (
+            of(E::LogCursorInvalid { container: s("c") }),
+            R::CursorInvalid,
+            &["field"],
+        ),
+        (
+            of(E::LogUnreadable {
+                container: s("c"),
+                detail: s("d"),
+            }),
+            R::HostResources,
+            &["resource", "errno"],
+        ),
         (of(E::Bug { what: "w" }), R::InternalBug, &[]),
     ]
 }

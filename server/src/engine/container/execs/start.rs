@@ -75,7 +75,9 @@ impl Actor {
                 let error = match error {
                     BackendError::NotFound { .. } => self.refusal(Refusal::NotRunning),
                     // Runtimes have many words for a container that has just ended.
-                    BackendError::Launch(LaunchFailure::Refused { .. }) if !self.main_is_alive() => {
+                    BackendError::Launch(LaunchFailure::Refused { .. })
+                        if !self.main_is_alive() =>
+                    {
                         self.refusal(Refusal::NotRunning)
                     }
                     other => other.into(),

@@ -87,7 +87,10 @@ async fn a_follower_hears_that_it_is_alive_after_a_silence() {
         assert_eq!(idle.cursor.position.offsets, Default::default());
     }
     log.out(" no more\n");
-    assert_eq!(told(&mut stream).await, [r#"1 out b"unfinished no more\n""#]);
+    assert_eq!(
+        told(&mut stream).await,
+        [r#"1 out b"unfinished no more\n""#]
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,8 +26,8 @@ use super::view::View;
 use super::*;
 use crate::engine::registry::Snapshot;
 use crate::model::{Container, ExitReason, State};
-use crate::stdio::{Ended, Progress};
 use crate::stdio::segment::{Limits, Output, Writer};
+use crate::stdio::{Ended, Progress};
 use crate::store::tests::container;
 
 /// Rotates soon, and keeps everything.
@@ -39,6 +39,16 @@ const SMALL: Limits = Limits {
 const TINY: Limits = Limits {
     segment_bytes: 400,
     total_bytes: 1_600,
+};
+/// A long line goes over some segments.
+const MIDDLE: Limits = Limits {
+    segment_bytes: 4_000,
+    total_bytes: 1 << 24,
+};
+/// A long line goes over more than is kept.
+const SCANT: Limits = Limits {
+    segment_bytes: 4_000,
+    total_bytes: 12_000,
 };
 const LARGE: Limits = Limits {
     segment_bytes: 1 << 20,
@@ -133,7 +143,8 @@ impl Log {
         let mut writer = self.writer.take().unwrap();
         let end = crate::stdio::segment::End { truncated: false };
         writer.end(time, end).unwrap();
-        self.growth.send_modify(|progress| progress.ended = Some(Ended::Whole));
+        self.growth
+            .send_modify(|progress| progress.ended = Some(Ended::Whole));
     }
 
     fn delete(&self) {
@@ -250,7 +261,10 @@ async fn next(log: &mut LogStream) -> Option<LogMessage> {
 fn words(message: &LogMessage) -> Vec<String> {
     let run = message.run;
     match &message.item {
-        LogItem::Entries(entries) => entries.iter().map(|entry| entry_words(run, entry)).collect(),
+        LogItem::Entries(entries) => entries
+            .iter()
+            .map(|entry| entry_words(run, entry))
+            .collect(),
         LogItem::Gap { missed } => vec![format!("{run} gap {missed}")],
         LogItem::RunStarted { .. } => vec![format!("{run} started")],
         LogItem::RunExited(exit) => vec![format!("{run} exited {}", exit.code)],

@@ -61,14 +61,14 @@ fn assert_resumes(log: &Log, told: &[LogMessage]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn every_cursor_resumes_where_it_was(
         happenings in vec(happening(), 1..40),
         ended: bool,
     ) {
-        let mut log = Log::started(SMALL);
+        let mut log = Log::started(MIDDLE);
         for happening in happenings {
             happen(&mut log, happening);
         }
@@ -83,7 +83,7 @@ proptest! {
     fn every_cursor_resumes_where_it_was_also_where_much_is_gone(
         happenings in vec(happening(), 20..60),
     ) {
-        let mut log = Log::started(TINY);
+        let mut log = Log::started(SCANT);
         for happening in happenings {
             happen(&mut log, happening);
         }
@@ -95,7 +95,7 @@ proptest! {
     fn who_reads_while_it_is_written_is_told_the_same(
         happenings in vec((happening(), 0..4_usize, any::<bool>()), 1..40),
     ) {
-        let mut log = Log::started(SMALL);
+        let mut log = Log::started(MIDDLE);
         let mut scan = log.scan(Position::default());
         let mut told = Vec::new();
         for (happening, steps, resume) in happenings {

@@ -84,7 +84,9 @@ async fn since_and_until_cut_at_the_exact_entry() {
     }
     log.exit(0);
     let expected = |from: usize, to: usize| -> Vec<String> {
-        (from..to).map(|n| format!("1 out b\"line {n}\\n\"")).collect()
+        (from..to)
+            .map(|n| format!("1 out b\"line {n}\\n\""))
+            .collect()
     };
     for n in [1, 7, 40, 79] {
         for (time, first) in [(times[n], n), (times[n] - 1, n), (times[n] + 1, n + 1)] {
