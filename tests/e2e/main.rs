@@ -33,6 +33,7 @@ mod examples;
 mod exec;
 mod harness_works;
 mod lifecycle;
+mod logs;
 mod outage;
 mod reasons;
 mod request_ids;

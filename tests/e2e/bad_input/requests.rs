@@ -98,6 +98,8 @@ pub fn harmless(method: &Method) -> (Does, Vec<u8>) {
         "DeleteExec" => request!(Refuse, DeleteExecRequest { exec_id: no_such_exec(), force: true, }),
         "PullImage" | "PushImage" | "PruneImages" | "ExportImage" => (Nothing, Vec::new()),
         "GetDiskUsage" => (Nothing, Vec::new()),
+        "StreamLogs" => request!(Answer, StreamLogsRequest { container: container(), }),
+        "FollowLogs" => request!(Answer, FollowLogsRequest {}),
         _ if later_service(method) => (Nothing, Vec::new()),
         other => panic!("no harmless request for {other}: say which it is"),
     }
@@ -107,7 +109,7 @@ pub fn harmless(method: &Method) -> (Does, Vec<u8>) {
 fn later_service(method: &Method) -> bool {
     matches!(
         method.service,
-        "wharf.v1.FileService" | "wharf.v1.LogService" | "wharf.v1.StatsService"
+        "wharf.v1.FileService" | "wharf.v1.StatsService"
     )
 }
 

@@ -7,7 +7,6 @@
 )]
 
 mod following;
-mod many;
 mod reading;
 mod resuming;
 mod seeking;

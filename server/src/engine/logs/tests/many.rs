@@ -1,1 +1,0 @@
-//! Following many containers of a real engine.
