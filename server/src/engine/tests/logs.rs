@@ -49,9 +49,10 @@ async fn take(logs: &mut LogsStream, count: usize) -> HashMap<ContainerId, Vec<S
 }
 
 /// Nothing comes until it is time to say so.
-async fn assert_silent(logs: &mut LogsStream) {
-    let next = logs.next().await.unwrap();
-    assert_eq!(next, None);
+async fn assert_silent(up: &Up, logs: &mut LogsStream) {
+    let silence = limits::LOG_IDLE_INTERVAL + Duration::from_secs(1);
+    let (next, ()) = tokio::join!(logs.next(), up.pass(silence));
+    assert_eq!(next.unwrap(), None);
 }
 
 fn labelled(key: &str) -> FollowQuery {
@@ -87,7 +88,7 @@ fn all_containers_are_followed_also_those_that_come_later() {
         let query = FollowQuery::default();
         let mut logs = up.engine.follow_logs(query).await.unwrap();
         assert_eq!(take(&mut logs, 2).await[&first], ["started", "one\n"]);
-        assert_silent(&mut logs).await;
+        assert_silent(up, &mut logs).await;
 
         let second = up.create_started("second").await;
         write(up, second, "two\nand ");
@@ -95,7 +96,7 @@ fn all_containers_are_followed_also_those_that_come_later() {
         write(up, second, "more");
         up.exit("second", 4).await;
         assert_eq!(take(&mut logs, 2).await[&second], ["and more", "exited 4"]);
-        assert_silent(&mut logs).await;
+        assert_silent(up, &mut logs).await;
     });
 }
 
@@ -105,7 +106,7 @@ fn a_container_that_stops_matching_is_read_to_its_end_and_goes_on_when_it_matche
         let id = up.create_started("a").await;
         let mut logs = up.engine.follow_logs(labelled("watched")).await.unwrap();
         write(up, id, "one\n");
-        assert_silent(&mut logs).await;
+        assert_silent(up, &mut logs).await;
         up.engine
             .update(cause("u1"), "a", label(true))
             .await
@@ -117,9 +118,9 @@ fn a_container_that_stops_matching_is_read_to_its_end_and_goes_on_when_it_matche
             .await
             .unwrap();
         assert_eq!(take(&mut logs, 1).await[&id], ["two\n"]);
-        assert_silent(&mut logs).await;
+        assert_silent(up, &mut logs).await;
         write(up, id, "three\n");
-        assert_silent(&mut logs).await;
+        assert_silent(up, &mut logs).await;
         up.engine
             .update(cause("u3"), "a", label(true))
             .await
@@ -175,7 +176,7 @@ fn a_container_that_came_and_went_unseen_is_told_once() {
         up.delete("brief", "delete", plain()).await.unwrap();
         let taken = take(&mut logs, 3).await;
         assert_eq!(taken[&id], ["started", "brief\n", "exited 0"]);
-        assert_silent(&mut logs).await;
+        assert_silent(up, &mut logs).await;
     });
 }
 
