@@ -35,6 +35,7 @@ mod exec;
 mod files;
 mod harness_works;
 mod lifecycle;
+mod logs;
 mod outage;
 mod reasons;
 mod request_ids;

@@ -90,7 +90,7 @@ fn case(reason: ErrorReason) -> Case {
         R::RegistryImageNotFound => Later(Registries),
         R::PlatformNotFound => made!(Call, calls::platform_not_found),
         R::PathNotFound => made!(Call, calls::path_not_found),
-        R::LogNotFound => Later(Streams),
+        R::LogNotFound => made!(Call, calls::log_not_found),
         R::ContainerNameInUse => made!(Call, calls::container_name_in_use),
         R::ImageReferenceInUse => made!(Call, calls::image_reference_in_use),
         R::ContainerNotRunning => made!(Call, calls::container_not_running),

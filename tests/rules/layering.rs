@@ -12,7 +12,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "engine",
-        &["journal", "store", "stdio", "backend", "oci", "files", "model"],
+        &[
+            "journal", "store", "stdio", "backend", "oci", "files", "model",
+        ],
     ),
     ("store", &["journal", "oci", "model"]),
     ("journal", &["model"]),

@@ -78,6 +78,10 @@ pub enum Error {
     TooManyExecs { container: String, limit: usize },
     #[error("container {container} keeps no log")]
     LogNotFound { container: String },
+    #[error("the cursor is not of the log of container {container}")]
+    LogCursorInvalid { container: String },
+    #[error("the log of container {container} cannot be read: {detail}")]
+    LogUnreadable { container: String, detail: String },
 
     #[error("idempotency key {key:?} was used with another request, in call {first_request_id}")]
     IdempotencyKeyMismatch {

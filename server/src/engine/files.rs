@@ -155,7 +155,10 @@ impl Engine {
     /// Borrows the root that has `path`. What is mounted there is there only while the container runs:
     /// without it, something else would be read, or written to where nobody ever sees it.
     async fn borrow_root(&self, key: &str, path: &str) -> Result<Loan, Error> {
-        let loan = self.core.ask(key, |reply| Order::LendRoot { reply }).await?;
+        let loan = self
+            .core
+            .ask(key, |reply| Order::LendRoot { reply })
+            .await?;
         let Container {
             id, state, spec, ..
         } = &*loan.container;

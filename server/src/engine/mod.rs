@@ -13,6 +13,7 @@ mod files;
 mod idempotency;
 mod image;
 mod leave;
+pub mod logs;
 mod names;
 pub mod query;
 mod recovery;

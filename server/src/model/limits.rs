@@ -139,6 +139,18 @@ pub const BLOCK_WINDOW_BYTES: u64 = 4 << 20;
 pub const LOG_SEGMENT_BYTES: u64 = 20 << 20;
 /// Segments of a container's log, by default.
 pub const LOG_SEGMENTS: u32 = 5;
+/// Largest entry of a log: longer lines are split.
+pub const MAX_LOG_ENTRY_BYTES: usize = 16 << 10;
+/// Entries of one message of a log, with [`LOG_ENTRY_OVERHEAD_BYTES`] for each.
+pub const MAX_LOG_BATCH_BYTES: usize = 256 << 10;
+/// What an entry takes in a message besides its bytes: time, stream, lengths.
+pub const LOG_ENTRY_OVERHEAD_BYTES: usize = 32;
+/// Resume points of one `FollowLogs`.
+pub const MAX_LOG_POSITIONS: usize = 1_000;
+/// Logs that one `FollowLogs` keeps open; if it follows more, each is opened when it is read.
+pub const MAX_OPEN_LOGS: usize = 256;
+/// Silence after which a log that is followed says that it is alive.
+pub const LOG_IDLE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long output is read after a process's end, if somebody else still holds its pipes.
 pub const DRAIN_AFTER_EXIT: Duration = Duration::from_secs(5);
 /// How long after a restart of the server a stream that it cut may be taken up again before the caller

@@ -8,6 +8,7 @@ pub mod failure;
 pub mod id;
 pub mod image;
 pub mod limits;
+pub mod opaque;
 pub mod request;
 #[cfg(test)]
 pub(crate) mod samples;

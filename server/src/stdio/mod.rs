@@ -12,6 +12,7 @@
 //! changes nothing; only one that asked for it makes the process wait (`window`). Nothing here knows
 //! what a container is or decides when a process starts or ends.
 
+mod background;
 mod error;
 mod fifo;
 mod input;
@@ -28,6 +29,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use background::{Background, Outcome};
 pub use error::StdioError;
 pub use reader::{Item, Reader, Start, Wanted};
 pub use stream::{Ended, Place, Progress, Stream};

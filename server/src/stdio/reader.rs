@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, spawn_blocking};
 use wharf_keeper::segment::{self, Next, Output, SegmentError};
 
 use super::stream::{Ended, Progress, Stream};
-use super::{Hold, StdioError};
+use super::{Background, Hold, Outcome, StdioError};
 use crate::model::OutputStream;
 use crate::model::limits::MAX_STDIO_CHUNK;
 
@@ -63,22 +62,23 @@ pub struct Reader {
     stream: Arc<Stream>,
     wanted: Wanted,
     progress: watch::Receiver<Progress>,
-    place: Place,
+    /// `None` while there is nothing to read yet.
+    recording: Option<Recording>,
     buffer: VecDeque<Next>,
     taken: segment::Offsets,
     hold: Option<Hold>,
 }
 
-/// The reader of the segments, or who has it.
-#[derive(Debug)]
-enum Place {
-    /// There is nothing to read yet.
-    Unopened,
-    Here(segment::Reader),
-    /// A thread reads. It keeps the reader if the caller stops waiting.
-    Reading(JoinHandle<(segment::Reader, Result<Vec<Next>, SegmentError>)>),
-    Gone,
+/// When the recording was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looked {
+    /// By a call that was cancelled, so perhaps before what is known now.
+    Earlier,
+    Now,
 }
+
+/// The reader of the segments.
+type Recording = Background<segment::Reader, Result<Vec<Next>, SegmentError>>;
 
 impl Reader {
     /// A reader of `stream`, whose recording need not be there yet. `hold` is the caller's, if the
@@ -90,7 +90,7 @@ impl Reader {
             stream,
             wanted,
             progress,
-            place: Place::Unopened,
+            recording: None,
             buffer: VecDeque::new(),
             taken: segment::Offsets::default(),
             hold,
@@ -108,7 +108,7 @@ impl Reader {
         match super::blocking(open).await? {
             Ok(reader) => {
                 self.taken = reader.position();
-                self.place = Place::Here(reader);
+                self.recording = Some(Background::new(reader));
                 Ok(())
             }
             Err(SegmentError::NoRecording { .. }) => Ok(()),
@@ -130,8 +130,8 @@ impl Reader {
             }
             // Looked at before reading: what comes after this look is found by the next one.
             let seen = *self.progress.borrow_and_update();
-            self.fill().await?;
-            if !self.buffer.is_empty() {
+            let looked = self.fill().await?;
+            if !self.buffer.is_empty() || looked == Looked::Earlier {
                 continue;
             }
             if let Some(ended) = seen.ended {
@@ -144,24 +144,19 @@ impl Reader {
     }
 
     /// Reads on, on a thread that may wait for the disk.
-    async fn fill(&mut self) -> Result<(), StdioError> {
-        if matches!(self.place, Place::Unopened) {
+    async fn fill(&mut self) -> Result<Looked, StdioError> {
+        if self.recording.is_none() {
             self.open().await?;
         }
-        if let Place::Here(mut reader) = std::mem::replace(&mut self.place, Place::Gone) {
-            self.place = Place::Reading(spawn_blocking(move || {
-                let read = batch(&mut reader);
-                (reader, read)
-            }));
-        }
-        if let Place::Reading(thread) = &mut self.place {
-            let (reader, read) = thread.await.map_err(|_| StdioError::Interrupted)?;
-            self.place = Place::Here(reader);
-            self.buffer.extend(read?);
-        } else {
-            self.place = Place::Unopened;
-        }
-        Ok(())
+        let Some(recording) = &mut self.recording else {
+            return Ok(Looked::Now);
+        };
+        let (read, looked) = match recording.run(batch).await? {
+            Outcome::Earlier(read) => (read, Looked::Earlier),
+            Outcome::Now(read) => (read, Looked::Now),
+        };
+        self.buffer.extend(read?);
+        Ok(looked)
     }
 
     fn take(&mut self, next: &Next) {

@@ -39,11 +39,11 @@ pub enum CallError {
     /// The page token is malformed, or of a call with other fields.
     #[error("page_token is malformed, or of a list with other fields")]
     PageTokenInvalid,
-    /// A cursor is malformed or of another server.
-    #[error("{field} is malformed, or of another server")]
+    /// A cursor is malformed, or of another server or container.
+    #[error("{field} is malformed, or of another server or container")]
     CursorInvalid {
         /// Its path in the request.
-        field: &'static str,
+        field: String,
     },
     /// Events after a cursor are gone.
     #[error("events after the cursor are gone; the oldest resume point is {oldest}")]

@@ -127,6 +127,8 @@ fn of_engine(error: &engine::Error) -> Facts {
         E::StdinNotOpen { container, exec } => of_process(R::StdinNotOpen, container, exec.as_ref()),
         E::TooManyExecs { container, limit } => Facts::new(R::TooManyExecs, [("container", container), ("limit", limit)]),
         E::LogNotFound { container } => Facts::new(R::LogNotFound, [("container", container)]),
+        E::LogCursorInvalid { .. } => Facts::new(R::CursorInvalid, [("field", &"cursor")]),
+        E::LogUnreadable { .. } => disk_failed(),
         E::IdempotentRequestInProgress { key, first_request_id } =>
             Facts::new(R::IdempotentRequestInProgress, [("idempotencyKey", key), ("firstRequestId", first_request_id)]),
         E::IdempotencyKeyMismatch { key, first_request_id } =>
@@ -291,7 +293,7 @@ fn of_archive(error: &ArchiveError) -> Facts {
     }
 }
 
-/// Neither SQLite nor an archive's reader says which error number it met.
+/// Neither SQLite nor an archive's reader says which error number it met; those of logs are for the operator.
 fn disk_failed() -> Facts {
     Facts::new(R::HostResources, [("resource", &"disk"), ("errno", &"EIO")])
 }

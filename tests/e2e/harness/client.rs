@@ -15,6 +15,7 @@ use wharf_api::v1::event_service_client::EventServiceClient;
 use wharf_api::v1::exec_service_client::ExecServiceClient;
 use wharf_api::v1::file_service_client::FileServiceClient;
 use wharf_api::v1::image_service_client::ImageServiceClient;
+use wharf_api::v1::log_service_client::LogServiceClient;
 use wharf_api::v1::system_service_client::SystemServiceClient;
 use wharf_api::v1::{
     self, Container, ExitStatus, GetInfoResponse, Image, container, event, import_image_request,
@@ -94,6 +95,10 @@ impl Client {
 
     pub fn execs(&self) -> ExecServiceClient<Channel> {
         ExecServiceClient::new(self.channel())
+    }
+
+    pub fn logs(&self) -> LogServiceClient<Channel> {
+        LogServiceClient::new(self.channel())
     }
 
     pub fn events(&self) -> EventServiceClient<Channel> {

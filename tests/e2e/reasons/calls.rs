@@ -22,6 +22,25 @@ pub async fn invalid_field(client: &Client) -> Refusal {
     client.get("").await.unwrap_err()
 }
 
+pub async fn log_not_found(client: &Client) -> Refusal {
+    let mut silent = spec::running(spec::PATIENT);
+    silent.log = Some(v1::LogSpec {
+        disabled: true,
+        ..v1::LogSpec::default()
+    });
+    let create = CreateContainerRequest {
+        name: "silent".to_owned(),
+        spec: Some(silent),
+        ..CreateContainerRequest::default()
+    };
+    client.create_with(create).await.unwrap();
+    let request = client.request(v1::StreamLogsRequest {
+        container: "silent".to_owned(),
+        ..v1::StreamLogsRequest::default()
+    });
+    answer(client.logs().stream_logs(request).await).unwrap_err()
+}
+
 pub async fn stream_protocol(client: &Client) -> Refusal {
     let data = Data(Bytes::from_static(b"too early"));
     import(client, vec![data]).await

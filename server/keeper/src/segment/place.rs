@@ -127,12 +127,15 @@ impl Place<'_> {
         Ok((standing, next))
     }
 
-    /// Whether every stream that is wanted is still to come.
+    /// Whether every stream that is wanted is still to come. Not if both are exactly here: the segment
+    /// before can end with a gap that moves no offset.
     fn precedes(&self, at: Offsets, next: Offsets) -> bool {
-        let wanted = |output| self.only.is_none_or(|only| only == output);
-        Output::ALL
-            .into_iter()
-            .all(|output| !wanted(output) || at.of(output) <= next.of(output))
+        let wanted = |output: &Output| self.only.is_none_or(|only| only == *output);
+        let mut wanted = Output::ALL.into_iter().filter(wanted);
+        wanted
+            .clone()
+            .all(|output| at.of(output) <= next.of(output))
+            && wanted.any(|output| at.of(output) < next.of(output))
     }
 
     /// The latest segment for which this holds, or else the oldest one.

@@ -14,6 +14,7 @@ mod doubt;
 mod idempotency;
 mod images;
 mod lifecycle;
+mod logs;
 mod random;
 mod recovery;
 mod start;

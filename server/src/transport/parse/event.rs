@@ -88,7 +88,9 @@ fn start(
         None => (Ok(WatchStart::Now), None),
         Some(Start::Cursor(text)) => {
             let cursor = Cursor::parse(&text).map(WatchStart::Cursor);
-            let invalid = |_| CallError::CursorInvalid { field: "cursor" };
+            let invalid = |_| CallError::CursorInvalid {
+                field: "cursor".to_owned(),
+            };
             (cursor.map_err(invalid), None)
         }
         Some(Start::SinceTime(time)) => {

@@ -19,7 +19,7 @@ pub(crate) mod idempotency;
 pub(crate) mod image;
 mod labels;
 mod later;
-mod log;
+pub(crate) mod log;
 mod mounts;
 pub(crate) mod name;
 mod path;

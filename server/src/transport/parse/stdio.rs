@@ -136,7 +136,11 @@ impl Wanted {
 }
 
 /// Reads which streams are wanted: none means all. Saying one twice says no more than saying it once.
-fn streams(numbers: Vec<i32>, field: &Field<'_>, out: &mut Violations) -> Vec<OutputStream> {
+pub(super) fn streams(
+    numbers: Vec<i32>,
+    field: &Field<'_>,
+    out: &mut Violations,
+) -> Vec<OutputStream> {
     let streams: Vec<_> = filter::values(numbers, field, out, stream);
     if streams.is_empty() {
         return vec![OutputStream::Stdout, OutputStream::Stderr];

@@ -6,6 +6,7 @@ pub(super) mod event;
 pub(super) mod exec;
 pub(super) mod file;
 pub(super) mod image;
+pub(super) mod log;
 pub(super) mod spec;
 pub(super) mod status;
 pub(super) mod stdio;

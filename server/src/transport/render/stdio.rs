@@ -43,7 +43,8 @@ pub(in crate::transport) fn output(output: Output) -> v1::ProcessOutput {
     v1::ProcessOutput { kind: Some(kind) }
 }
 
-fn stream(stream: OutputStream) -> v1::OutputStream {
+/// Where output came from.
+pub(super) fn stream(stream: OutputStream) -> v1::OutputStream {
     match stream {
         OutputStream::Stdout => v1::OutputStream::Stdout,
         OutputStream::Stderr => v1::OutputStream::Stderr,

@@ -53,15 +53,6 @@ macro_rules! not_yet {
 }
 
 not_yet! {
-    log_service_server::LogService
-    answer {}
-    stream {
-        stream_logs(v1::StreamLogsRequest) -> StreamLogsStream of StreamLogsResponse,
-        follow_logs(v1::FollowLogsRequest) -> FollowLogsStream of FollowLogsResponse,
-    }
-}
-
-not_yet! {
     stats_service_server::StatsService
     answer {
         list_stats(v1::ListStatsRequest) -> ListStatsResponse,

@@ -7,6 +7,7 @@ mod exec;
 mod file;
 mod image;
 mod later;
+mod log;
 mod stdio;
 mod system;
 mod upload;
@@ -140,7 +141,9 @@ pub async fn build(setup: Setup) -> Result<Services, DescriptorError> {
         .add_service(limited!(FileServiceServer::new(file::Files::new(
             engine.clone()
         ))))
-        .add_service(limited!(LogServiceServer::new(later())))
+        .add_service(limited!(LogServiceServer::new(log::Logs::new(
+            engine.clone()
+        ))))
         .add_service(limited!(StatsServiceServer::new(later())))
         .add_service(limited!(HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(reporter)

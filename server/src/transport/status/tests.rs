@@ -300,6 +300,19 @@ fn of_the_engine() -> Vec<Row> {
             &["oldestCursor", "newestCursor", "epoch"],
         ),
         (of(E::ForeignCursor), R::CursorInvalid, &["field"]),
+        (
+            of(E::LogCursorInvalid { container: s("c") }),
+            R::CursorInvalid,
+            &["field"],
+        ),
+        (
+            of(E::LogUnreadable {
+                container: s("c"),
+                detail: s("d"),
+            }),
+            R::HostResources,
+            &["resource", "errno"],
+        ),
         (of(E::Bug { what: "w" }), R::InternalBug, &[]),
     ]
 }
@@ -489,7 +502,9 @@ fn of_the_transport() -> Vec<Row> {
         ),
         (CallError::PageTokenInvalid, R::PageTokenInvalid, &["field"]),
         (
-            CallError::CursorInvalid { field: "cursor" },
+            CallError::CursorInvalid {
+                field: "cursor".to_owned(),
+            },
             R::CursorInvalid,
             &["field"],
         ),

@@ -8,6 +8,7 @@ mod events;
 mod execs;
 mod fuzz;
 mod images;
+mod logs;
 mod requests;
 mod spec;
 mod stdio;

@@ -14,8 +14,10 @@ pub(super) fn by_name() -> BTreeMap<String, i64> {
         .collect()
 }
 
-fn sizes() -> [(&'static str, u64); 23] {
+fn sizes() -> [(&'static str, u64); 25] {
     [
+        ("max_log_entry_bytes", l::MAX_LOG_ENTRY_BYTES as u64),
+        ("max_log_batch_bytes", l::MAX_LOG_BATCH_BYTES as u64),
         ("max_message_bytes", l::MAX_MESSAGE_BYTES as u64),
         ("max_header_list_bytes", l::MAX_HEADER_LIST_BYTES.into()),
         ("max_page_bytes", l::MAX_PAGE_BYTES as u64),
@@ -42,8 +44,9 @@ fn sizes() -> [(&'static str, u64); 23] {
     ]
 }
 
-fn counts() -> [(&'static str, u64); 20] {
+fn counts() -> [(&'static str, u64); 21] {
     [
+        ("max_log_positions", l::MAX_LOG_POSITIONS as u64),
         ("max_concurrent_streams", l::MAX_CONCURRENT_STREAMS.into()),
         ("max_connections", l::MAX_CONNECTIONS as u64),
         ("default_page_size", l::DEFAULT_PAGE as u64),
@@ -67,9 +70,10 @@ fn counts() -> [(&'static str, u64); 20] {
     ]
 }
 
-fn times() -> [(&'static str, u64); 10] {
+fn times() -> [(&'static str, u64); 11] {
     let seconds = |time: Duration| time.as_secs();
     [
+        ("log_idle_seconds", seconds(l::LOG_IDLE_INTERVAL)),
         ("default_stop_grace_seconds", seconds(l::DEFAULT_STOP_GRACE)),
         ("max_stop_grace_seconds", seconds(l::MAX_STOP_GRACE)),
         ("deleted_kept_seconds", seconds(l::DELETED_KEPT)),

@@ -9,6 +9,7 @@ mod containers;
 mod events;
 mod execs;
 mod images;
+mod logs;
 mod surface;
 
 use std::sync::Arc;
