@@ -40,5 +40,6 @@ mod outage;
 mod reasons;
 mod request_ids;
 mod rpc_budget;
+mod stream_faults;
 mod streams;
 mod tracing;
