@@ -34,7 +34,7 @@ test: setup-test
 
 ## chaos: the long tier of the fault tests, reproducible by WHARF_SEED
 chaos: setup-test
-	WHARF_CHAOS_ROUNDS=$${WHARF_CHAOS_ROUNDS:-100} cargo test --test e2e -- chaos --nocapture
+	WHARF_CHAOS_ROUNDS=$${WHARF_CHAOS_ROUNDS:-100} cargo test --test e2e -- chaos races streams:: faults --nocapture
 
 ## lint: formatting, clippy, dependencies, protos, documentation
 lint: setup-lint

@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ..Default::default()
     };
     let file = tokio::fs::File::open(archive).await?;
-    for image in client.import(start, file).await?.images {
+    for image in client.upload(start, file).await?.images {
         println!("imported {} {:?}", image.id, image.references);
         let tag = TagImageRequest {
             image: image.id,

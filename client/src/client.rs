@@ -9,17 +9,20 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 use wharf_api::v1::{
-    ImportImageResponse, ImportImageStart, WaitContainerRequest, WaitResult, WatchEventsRequest,
+    FollowLogsRequest, StreamLogsRequest, WaitContainerRequest, WaitResult, WatchEventsRequest,
 };
 use wharf_api::{ErrorReason, Method, metadata};
 
 use crate::address::{Address, AddressError};
-use crate::connection::Connection;
+use crate::connection::{Connection, Cut};
+use crate::download::{Content, Download};
 use crate::error::Error;
+use crate::logs::{LogFollow, Logs};
 use crate::options::{CallOptions, RequestId};
 use crate::pages::{Paged, Pages};
 use crate::retry::{Progress, is_repeatable};
 use crate::rpc::{ServerStreaming, Unary};
+use crate::upload::Upload;
 use crate::watch::EventWatch;
 
 /// How long after its deadline a call is given to hear that from the server, whose answer says more
@@ -120,7 +123,15 @@ impl Client {
         &self,
         request: R,
     ) -> Result<Messages<R::Response>, Error> {
-        let call = CallContext::new(self, R::METHOD, "");
+        self.stream_in(request, self.context(R::METHOD)).await
+    }
+
+    /// As [`Self::stream`], as a part of a longer `call`.
+    pub(crate) async fn stream_in<R: ServerStreaming>(
+        &self,
+        request: R,
+        call: CallContext,
+    ) -> Result<Messages<R::Response>, Error> {
         let send =
             |channel: Channel, deadline| R::send(channel, call.request(request.clone(), deadline));
         let stream = self.attempt(&call, send).await?.into_inner();
@@ -143,6 +154,19 @@ impl Client {
         EventWatch::new(self.clone(), request)
     }
 
+    /// Reads one container's log, over interruptions of the connection and restarts of the server.
+    #[must_use]
+    pub fn logs(&self, request: StreamLogsRequest) -> Logs {
+        Logs::new(self.clone(), request)
+    }
+
+    /// Follows the logs of all matching containers, over interruptions of the connection and restarts
+    /// of the server.
+    #[must_use]
+    pub fn follow_logs(&self, request: FollowLogsRequest) -> LogFollow {
+        LogFollow::new(self.clone(), request)
+    }
+
     /// Waits until a condition of a container is met, over interruptions of the connection and
     /// restarts of the server: an interrupted wait is asked again about the same run.
     ///
@@ -152,24 +176,46 @@ impl Client {
         crate::wait::wait(self, request).await
     }
 
-    /// Imports an image archive (plain, gzip or zstd tar) as it is read, in chunks of at most
-    /// 256 KiB, with its size and SHA-256 digest at the end. Never repeated.
+    /// Imports an image archive, unpacks an archive of files into a container or writes one file there,
+    /// as `start` says. The content (for archives plain, gzip or zstd tar) is sent as it is read, in
+    /// chunks of at most 256 KiB, with its size and SHA-256 digest at the end. Never repeated.
     ///
     /// # Errors
-    /// [`Error::Read`] if `archive` fails, with nothing imported; else as [`Self::call`].
-    pub async fn import<A>(
-        &self,
-        start: ImportImageStart,
-        archive: A,
-    ) -> Result<ImportImageResponse, Error>
+    /// [`Error::Read`] if `content` fails: nothing is imported, no file is written, and of an archive of
+    /// files what was unpacked so far stays. Else as [`Self::call`].
+    pub async fn upload<U, A>(&self, start: U, content: A) -> Result<U::Response, Error>
     where
+        U: Upload,
         A: AsyncRead + Unpin + Send + 'static,
     {
-        crate::import::import(self, start, archive).await
+        crate::upload::upload(self, start, content).await
+    }
+
+    /// Reads a file of a container, or a path with all below it as tar.
+    ///
+    /// # Errors
+    /// As [`Self::stream`].
+    pub async fn download<R: Content>(&self, request: R) -> Result<Download<R>, Error> {
+        Download::open(self, request).await
+    }
+
+    /// Whether the retry policy repeats anything.
+    pub(crate) fn repeats(&self) -> bool {
+        self.options.retry.max_attempts > 1
+    }
+
+    /// What the parts of a long call have in common.
+    pub(crate) fn context(&self, method: &'static str) -> CallContext {
+        CallContext::new(self, method, "")
+    }
+
+    /// See [`Connection::private`].
+    pub(crate) fn private(&self) -> (Channel, Cut) {
+        self.connection.private()
     }
 
     /// Sends until it works, or must not be repeated any more.
-    async fn attempt<T, F, S>(&self, call: &CallContext, send: S) -> Result<T, Error>
+    pub(crate) async fn attempt<T, F, S>(&self, call: &CallContext, send: S) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Status>>,
         S: Fn(Channel, Option<Duration>) -> F,
@@ -234,6 +280,30 @@ impl CallContext {
         }
     }
 
+    /// A call that does no harm when it is repeated, whatever the proto says of its method.
+    pub(crate) fn repeatable(mut self) -> Self {
+        self.repeatable = true;
+        self
+    }
+
+    /// A further part of the same call: same id, same deadline, attempts counted anew.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            begun: Instant::now(),
+            ..self.clone()
+        }
+    }
+
+    /// Sleeps for `delay`, but not beyond the deadline.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`] if it has passed.
+    pub(crate) async fn pause(&self, delay: Duration) -> Result<(), Error> {
+        let remaining = self.remaining()?.unwrap_or(delay);
+        sleep(delay.min(remaining)).await;
+        self.remaining().map(drop)
+    }
+
     /// Until the deadline, if there is one.
     fn remaining(&self) -> Result<Option<Duration>, Error> {
         let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
@@ -255,7 +325,7 @@ impl CallContext {
 
     /// `work`, with its status read and its time limited. The transport's own timer ends with the
     /// headers, so it does not bound an answer whose body never comes.
-    async fn bounded<T>(
+    pub(crate) async fn bounded<T>(
         &self,
         address: &Address,
         work: impl Future<Output = Result<T, Status>>,
@@ -269,6 +339,19 @@ impl CallContext {
         answer.map_err(|status| Error::from_status(&status, address, &self.request_id))
     }
 
+    /// `work`, with its time limited.
+    pub(crate) async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        match self.deadline {
+            None => work.await,
+            Some(deadline) => timeout_at(deadline, work)
+                .await
+                .map_err(|_| self.deadline_passed())?,
+        }
+    }
+
     fn deadline_passed(&self) -> Error {
         Error::Deadline {
             request_id: self.request_id.to_string(),
@@ -276,7 +359,7 @@ impl CallContext {
     }
 
     /// `message` with the call's metadata.
-    fn request<T>(&self, message: T, timeout: Option<Duration>) -> Request<T> {
+    pub(crate) fn request<T>(&self, message: T, timeout: Option<Duration>) -> Request<T> {
         let mut request = Request::new(message);
         insert(
             request.metadata_mut(),

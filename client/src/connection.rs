@@ -1,14 +1,17 @@
 //! The transport to one server: a channel that reconnects by itself, and can be replaced.
 
+use std::io;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::address::Address;
 use crate::error::{Error, connect_error};
+use crate::severable::{Io, Severable};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Below these an upload or a busy stream waits for window updates; the connection's window is
@@ -74,6 +77,19 @@ impl Connection {
         }
     }
 
+    /// A channel whose connection nobody shares, and that is cut when the guard is dropped: the one way
+    /// to end a call whose input the server has stopped reading, since a reset waits behind it.
+    pub(crate) fn private(&self) -> (Channel, Cut) {
+        let (cut, severed) = watch::channel(());
+        let address = self.address.clone();
+        let connector = tower::service_fn(move |_: Uri| {
+            let (address, severed) = (address.clone(), severed.clone());
+            async move { severable(&address, severed).await }
+        });
+        let channel = self.endpoint.connect_with_connector_lazy(connector);
+        (channel, Cut { _cut: cut })
+    }
+
     fn lazy_channel(&self) -> Channel {
         match &self.address {
             Address::Unix(path) => self
@@ -82,6 +98,27 @@ impl Connection {
             Address::Tcp(_) => self.endpoint.connect_lazy(),
         }
     }
+}
+
+/// Cuts a private connection when dropped.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    _cut: watch::Sender<()>,
+}
+
+async fn severable(
+    address: &Address,
+    severed: watch::Receiver<()>,
+) -> io::Result<TokioIo<Severable>> {
+    let io: Box<dyn Io> = match address {
+        Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        Address::Tcp(target) => {
+            let stream = TcpStream::connect(target.to_string()).await?;
+            stream.set_nodelay(true)?;
+            Box::new(stream)
+        }
+    };
+    Ok(TokioIo::new(Severable::new(io, severed)))
 }
 
 fn endpoint(address: &Address) -> Result<Endpoint, Error> {

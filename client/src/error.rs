@@ -55,9 +55,18 @@ pub enum Error {
         /// Path of the method.
         method: &'static str,
     },
-    /// The bytes to send could not be read. Nothing was imported.
-    #[error("cannot read the archive: {0}")]
+    /// What came is not what the server says that it sent.
+    #[error("what {method} brought is damaged")]
+    Mismatch {
+        /// Path of the method.
+        method: &'static str,
+    },
+    /// The bytes to send could not be read.
+    #[error("cannot read what is to be sent: {0}")]
     Read(#[source] io::Error),
+    /// The bytes that came could not be written.
+    #[error("cannot write what was received: {0}")]
+    Write(#[source] io::Error),
 }
 
 /// An error that the server answered.
@@ -121,7 +130,9 @@ impl Error {
             | Self::Disconnected { .. }
             | Self::Deadline { .. }
             | Self::Incomplete { .. }
-            | Self::Read(_) => None,
+            | Self::Mismatch { .. }
+            | Self::Read(_)
+            | Self::Write(_) => None,
         }
     }
 
@@ -133,9 +144,12 @@ impl Error {
             Self::Disconnected { request_id, .. } | Self::Deadline { request_id } => {
                 Some(request_id)
             }
-            Self::Address(_) | Self::Connect { .. } | Self::Incomplete { .. } | Self::Read(_) => {
-                None
-            }
+            Self::Address(_)
+            | Self::Connect { .. }
+            | Self::Incomplete { .. }
+            | Self::Mismatch { .. }
+            | Self::Read(_)
+            | Self::Write(_) => None,
         }
     }
 
@@ -144,9 +158,12 @@ impl Error {
         match self {
             Self::Connect { .. } | Self::Disconnected { .. } => true,
             Self::Call(call) => call.code == Code::Unavailable,
-            Self::Address(_) | Self::Deadline { .. } | Self::Incomplete { .. } | Self::Read(_) => {
-                false
-            }
+            Self::Address(_)
+            | Self::Deadline { .. }
+            | Self::Incomplete { .. }
+            | Self::Mismatch { .. }
+            | Self::Read(_)
+            | Self::Write(_) => false,
         }
     }
 

@@ -1,6 +1,6 @@
 //! A typed client of Wharf: connects over a Unix socket or TCP, sends requests with their request
 //! id, deadline and trace, repeats calls that are safe to repeat when the server asks for it, and
-//! reads watches and waits on over interruptions.
+//! reads watches, waits and logs on over interruptions, and keeps sessions with processes.
 //!
 //! The messages are those of the API, in [`v1`]. Each RPC has a request type of its own, so
 //! [`Client::call`] and [`Client::stream`] know from it which method is meant:
@@ -27,13 +27,17 @@
 mod address;
 mod client;
 mod connection;
+mod download;
 mod error;
-mod import;
+mod logs;
 mod options;
 mod pages;
+mod process;
 mod resume;
 mod retry;
 mod rpc;
+mod severable;
+mod upload;
 mod wait;
 mod watch;
 
@@ -44,11 +48,15 @@ mod tests;
 
 pub use address::{Address, AddressError, HOST_VARIABLE};
 pub use client::{Client, Messages};
+pub use download::{Content, Download};
 pub use error::{CallError, Error, Violation};
+pub use logs::{LogFollow, Logs};
 pub use options::{CallOptions, RequestId, RequestIdError, TraceParent, TraceParentError};
 pub use pages::{Paged, Pages};
+pub use process::{Follow, Input, InputError, InputFate, Output, Session};
 pub use retry::{RetryPolicy, is_repeatable};
 pub use rpc::{ServerStreaming, Unary};
 pub use tonic::Code;
+pub use upload::Upload;
 pub use watch::EventWatch;
 pub use wharf_api::{ErrorReason, v1};

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
+use crate::client::{CallContext, Client, Messages};
 use crate::error::Error;
 use crate::retry::backoff;
+use crate::rpc::ServerStreaming;
 
 /// A server that has been away for this long is not waited for any longer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,11 +30,12 @@ impl Interruptions {
         };
     }
 
-    /// Waits until it is time to try again: as long as the server asked for, else with backoff.
+    /// How long to wait before it is time to try again: as long as the server asked for, else with
+    /// backoff.
     ///
     /// # Errors
     /// `error` itself, if it is no interruption, or has lasted too long.
-    pub(crate) async fn bridge(&mut self, error: Error) -> Result<(), Error> {
+    pub(crate) fn next_delay(&mut self, error: Error) -> Result<Duration, Error> {
         self.connected |= matches!(error, Error::Disconnected { .. });
         if !error.is_interruption() || !self.connected {
             return Err(error);
@@ -43,12 +46,56 @@ impl Interruptions {
         }
         self.attempts += 1;
         let asked = error.call().and_then(|call| call.retry_after);
-        sleep(
-            asked
-                .unwrap_or_else(|| backoff(self.attempts))
-                .min(PATIENCE),
-        )
-        .await;
-        Ok(())
+        Ok(asked
+            .unwrap_or_else(|| backoff(self.attempts))
+            .min(PATIENCE))
+    }
+}
+
+/// A stream that is asked for again when it was interrupted. Its owner moves the request along.
+#[derive(Debug)]
+pub(crate) struct Resuming<R: ServerStreaming> {
+    client: Client,
+    call: CallContext,
+    messages: Option<Messages<R::Response>>,
+    interruptions: Interruptions,
+}
+
+impl<R: ServerStreaming> Resuming<R> {
+    pub(crate) fn new(client: Client) -> Self {
+        Self {
+            call: client.context(R::METHOD),
+            client,
+            messages: None,
+            interruptions: Interruptions::default(),
+        }
+    }
+
+    /// The next message; `None` when the server has ended the stream with OK. `request` is sent when
+    /// there is no stream, at first and after an interruption. Safe to drop and call again.
+    ///
+    /// # Errors
+    /// What is no interruption, and the interruption itself when it lasts too long.
+    pub(crate) async fn next(&mut self, request: &R) -> Result<Option<R::Response>, Error> {
+        loop {
+            let error = match self.receive(request).await {
+                Ok(message) => {
+                    self.interruptions.over();
+                    return Ok(message);
+                }
+                Err(error) => error,
+            };
+            self.messages = None;
+            let delay = self.interruptions.next_delay(error)?;
+            self.call.pause(delay).await?;
+        }
+    }
+
+    async fn receive(&mut self, request: &R) -> Result<Option<R::Response>, Error> {
+        if let Some(messages) = &mut self.messages {
+            return messages.next().await;
+        }
+        let opening = self.client.stream_in(request.clone(), self.call.again());
+        self.messages.insert(opening.await?).next().await
     }
 }

@@ -82,7 +82,9 @@ fn asked_delay(progress: Progress, error: &Error) -> Option<Duration> {
         | Error::Disconnected { .. }
         | Error::Deadline { .. }
         | Error::Incomplete { .. }
-        | Error::Read(_) => None,
+        | Error::Mismatch { .. }
+        | Error::Read(_)
+        | Error::Write(_) => None,
     }
 }
 

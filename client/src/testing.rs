@@ -9,19 +9,20 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
+use hyper::rt::Executor as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use tokio::net::UnixListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -38,6 +39,15 @@ pub(crate) enum Step {
     Cut,
     /// Answers nothing more.
     Hang,
+    /// Waits until the call has sent so many messages.
+    Await(usize),
+}
+
+/// How the asking half of a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RequestEnd {
+    HalfClosed,
+    Cancelled,
 }
 
 /// A message to send.
@@ -68,6 +78,7 @@ pub(crate) struct Call {
     pub(crate) path: String,
     pub(crate) headers: http::HeaderMap,
     pub(crate) messages: Vec<Bytes>,
+    pub(crate) end: Option<RequestEnd>,
 }
 
 impl Call {
@@ -78,14 +89,24 @@ impl Call {
     pub(crate) fn message<T: Message + Default>(&self) -> T {
         T::decode(self.messages[0].clone()).unwrap()
     }
+
+    /// The messages after the first one.
+    pub(crate) fn rest<T: Message + Default>(&self) -> Vec<T> {
+        let rest = self.messages.iter().skip(1);
+        rest.map(|message| T::decode(message.clone()).unwrap())
+            .collect()
+    }
 }
 
 #[derive(Default)]
 struct State {
     script: Mutex<VecDeque<Vec<Step>>>,
-    calls: Mutex<Vec<Call>>,
+    calls: watch::Sender<Vec<Call>>,
     connections: AtomicUsize,
+    open: watch::Sender<usize>,
     cut: Notify,
+    /// Of two-way calls, only the first message is read.
+    stalls: AtomicBool,
 }
 
 /// A server on a socket of its own, gone when dropped.
@@ -149,42 +170,114 @@ impl Server {
     }
 
     pub(crate) fn calls(&self) -> Vec<Call> {
-        self.state.calls.lock().unwrap().clone()
+        self.state.calls.borrow().clone()
+    }
+
+    /// Reads only the first message of two-way calls from now on.
+    pub(crate) fn stall(&self) {
+        self.state.stalls.store(true, Ordering::Relaxed);
+    }
+
+    /// How many connections it has.
+    pub(crate) fn open_connections(&self) -> usize {
+        *self.state.open.borrow()
+    }
+
+    /// Waits until it has so many connections.
+    pub(crate) async fn until_connections(&self, count: usize) {
+        let mut open = self.state.open.subscribe();
+        open.wait_for(|open| *open == count).await.unwrap();
+    }
+
+    /// Waits until the calls are as they should be.
+    pub(crate) async fn until(&self, reached: impl Fn(&[Call]) -> bool) {
+        let mut calls = self.state.calls.subscribe();
+        calls.wait_for(|calls| reached(calls)).await.unwrap();
     }
 }
 
 async fn serve(io: TokioIo<tokio::net::UnixStream>, state: Arc<State>) {
     state.connections.fetch_add(1, Ordering::Relaxed);
-    let service = hyper::service::service_fn(|request| answer(request, Arc::clone(&state)));
+    state.open.send_modify(|open| *open += 1);
+    let answering = Arc::clone(&state);
+    let service =
+        hyper::service::service_fn(move |request| answer(request, Arc::clone(&answering)));
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .serve_connection(io, service);
     tokio::select! {
         _ = connection => {}
         () = state.cut.notified() => {}
     }
+    state.open.send_modify(|open| *open -= 1);
 }
 
 type Answer = http::Response<UnsyncBoxBody<Bytes, io::Error>>;
 
 async fn answer(request: http::Request<Incoming>, state: Arc<State>) -> Result<Answer, Infallible> {
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes());
-    state.calls.lock().unwrap().push(Call {
-        path: head.uri.path().to_owned(),
-        headers: head.headers,
-        messages: unframe(body.unwrap_or_default()),
+    let two_way = ["/Run", "/Attach"]
+        .iter()
+        .any(|name| head.uri.path().contains(name));
+    let mut index = 0;
+    state.calls.send_modify(|calls| {
+        index = calls.len();
+        calls.push(Call {
+            path: head.uri.path().to_owned(),
+            headers: head.headers,
+            messages: Vec::new(),
+            end: None,
+        });
     });
+    let reading = read(body, index, Arc::clone(&state));
+    if two_way {
+        TokioExecutor::new().execute(reading);
+        received(&state, index, 1).await;
+    } else {
+        reading.await;
+    }
     let steps = state.script.lock().unwrap().pop_front();
     let steps = steps.unwrap_or_else(|| vec![Step::Hang]);
-    let frames = stream::iter(steps).then(move |step| perform(step, Arc::clone(&state)));
+    let frames = stream::iter(steps).then(move |step| perform(step, index, Arc::clone(&state)));
     let answer = http::Response::builder()
         .header("content-type", "application/grpc")
         .body(StreamBody::new(frames).boxed_unsync());
     Ok(answer.unwrap())
 }
 
-async fn perform(step: Step, state: Arc<State>) -> io::Result<Frame<Bytes>> {
+/// Notes the messages of a call as they come in.
+async fn read(mut body: Incoming, index: usize, state: Arc<State>) {
+    let mut unread = BytesMut::new();
+    let end = loop {
+        match body.frame().await {
+            Some(Ok(frame)) => unread.extend(frame.into_data().unwrap_or_default()),
+            Some(Err(_)) => break RequestEnd::Cancelled,
+            None => break RequestEnd::HalfClosed,
+        }
+        let messages = unframe(&mut unread);
+        let call = |calls: &mut Vec<Call>| calls[index].messages.extend(messages);
+        state.calls.send_modify(call);
+        if state.stalls.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
+    state
+        .calls
+        .send_modify(|calls| calls[index].end = Some(end));
+}
+
+async fn received(state: &State, index: usize, count: usize) {
+    let mut calls = state.calls.subscribe();
+    let _ = calls
+        .wait_for(|calls| calls[index].messages.len() >= count)
+        .await;
+}
+
+async fn perform(step: Step, index: usize, state: Arc<State>) -> io::Result<Frame<Bytes>> {
     match step {
+        Step::Await(count) => {
+            received(&state, index, count).await;
+            Ok(Frame::data(Bytes::new()))
+        }
         Step::Send(message) => Ok(Frame::data(frame(&message))),
         Step::End(status) => {
             let mut trailers = http::HeaderMap::new();
@@ -213,12 +306,17 @@ fn frame(message: &[u8]) -> Bytes {
     framed.freeze()
 }
 
-fn unframe(mut body: Bytes) -> Vec<Bytes> {
+/// Takes the whole messages off `unread`.
+fn unframe(unread: &mut BytesMut) -> Vec<Bytes> {
     let mut messages = Vec::new();
-    while body.len() >= 5 {
-        let length = u32::from_be_bytes([body[1], body[2], body[3], body[4]]);
-        let _ = body.split_to(5);
-        messages.push(body.split_to(usize::try_from(length).unwrap()));
+    while let Some(header) = unread.first_chunk::<5>() {
+        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
+        let length = usize::try_from(length).unwrap();
+        if unread.len() < 5 + length {
+            break;
+        }
+        unread.advance(5);
+        messages.push(unread.split_to(length).freeze());
     }
     messages
 }

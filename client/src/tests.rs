@@ -209,7 +209,7 @@ async fn an_import_streams_start_chunks_and_end_with_the_digest() {
     server
         .client()
         .await
-        .import(start.clone(), archive)
+        .upload(start.clone(), archive)
         .await
         .unwrap();
     let parts: Vec<_> = server.calls()[0]
@@ -261,7 +261,7 @@ async fn an_archive_that_cannot_be_read_is_never_ended() {
     let error = server
         .client()
         .await
-        .import(ImportImageStart::default(), Broken)
+        .upload(ImportImageStart::default(), Broken)
         .await
         .unwrap_err();
     assert!(matches!(error, Error::Read(_)), "{error:?}");
@@ -474,4 +474,104 @@ async fn a_refused_cursor_ends_the_watch() {
     let mut watch = server.client().await.watch(WatchEventsRequest::default());
     assert!(watch.next().await.is_err());
     assert_eq!(server.calls().len(), 1);
+}
+
+fn log_message(cursor: &str, text: &'static str) -> Step {
+    let entry = LogEntry {
+        data: text.into(),
+        ..Default::default()
+    };
+    send(&StreamLogsResponse {
+        cursor: cursor.into(),
+        response: Some(stream_logs_response::Response::Entries(LogEntries {
+            entries: vec![entry],
+        })),
+        ..Default::default()
+    })
+}
+
+#[tokio::test]
+async fn a_log_that_is_cut_goes_on_after_the_last_message() {
+    let server = Server::start(vec![
+        vec![log_message("k1", "a"), log_message("k2", "b"), Step::Cut],
+        vec![away("SERVER_STARTING")],
+        vec![log_message("k3", "c"), ok()],
+    ]);
+    let request = StreamLogsRequest {
+        container: "web".into(),
+        tail_entries: Some(2),
+        ..Default::default()
+    };
+    let mut logs = server.client().await.logs(request.clone());
+    let mut cursors = Vec::new();
+    while let Some(message) = timeout(LIMIT, logs.next()).await.unwrap().unwrap() {
+        cursors.push(message.cursor);
+    }
+    assert_eq!(cursors, ["k1", "k2", "k3"]);
+    assert_eq!(logs.cursor(), Some("k3"));
+    let calls = server.calls();
+    assert_eq!(calls[0].message::<StreamLogsRequest>(), request);
+    let again = calls[2].message::<StreamLogsRequest>();
+    let cursor = stream_logs_request::Start::Cursor("k2".into());
+    assert_eq!((again.start, again.tail_entries), (Some(cursor), None));
+}
+
+#[tokio::test]
+async fn a_log_cut_before_its_first_message_is_asked_for_as_before() {
+    let server = Server::start(vec![vec![Step::Cut], vec![log_message("k1", "a"), ok()]]);
+    let request = StreamLogsRequest {
+        tail_entries: Some(2),
+        ..Default::default()
+    };
+    let mut logs = server.client().await.logs(request.clone());
+    assert!(
+        timeout(LIMIT, logs.next())
+            .await
+            .unwrap()
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(server.calls()[1].message::<StreamLogsRequest>(), request);
+}
+
+#[tokio::test]
+async fn logs_of_many_containers_go_on_from_the_cursor_of_each() {
+    let message = |container: &str, cursor: &str| {
+        send(&FollowLogsResponse {
+            cursor: cursor.into(),
+            container_id: container.into(),
+            ..Default::default()
+        })
+    };
+    let server = Server::start(vec![
+        vec![
+            message("a", "a1"),
+            message("b", "b1"),
+            message("", ""),
+            message("a", "a2"),
+            Step::Cut,
+        ],
+        vec![message("c", "c1"), ok()],
+    ]);
+    let request = FollowLogsRequest {
+        tail_entries: Some(0),
+        ..Default::default()
+    };
+    let mut logs = server.client().await.follow_logs(request);
+    let mut count = 0;
+    while timeout(LIMIT, logs.next())
+        .await
+        .unwrap()
+        .unwrap()
+        .is_some()
+    {
+        count += 1;
+    }
+    assert_eq!(count, 5);
+    let again = server.calls()[1].message::<FollowLogsRequest>();
+    let positions: Vec<_> = again.positions.iter().map(|p| &p.cursor[..]).collect();
+    assert_eq!(positions, ["a2", "b1"]);
+    // A container that is new since the cut is read from its beginning.
+    assert_eq!(again.tail_entries, None);
+    assert!(again.since_time.is_some());
 }

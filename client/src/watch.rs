@@ -14,18 +14,16 @@ use wharf_api::v1::watch_events_request::{GapPolicy, Start};
 use wharf_api::v1::watch_events_response::Response;
 use wharf_api::v1::{WatchEventsRequest, WatchEventsResponse, WatchStarted};
 
-use crate::client::{Client, Messages};
+use crate::client::Client;
 use crate::error::Error;
-use crate::resume::Interruptions;
+use crate::resume::Resuming;
 
 /// A watch of events. Dropping it ends the watch and leaves nothing behind.
 #[derive(Debug)]
 pub struct EventWatch {
-    client: Client,
     /// Its `start` moves along with what has been delivered.
     request: WatchEventsRequest,
-    messages: Option<Messages<WatchEventsResponse>>,
-    interruptions: Interruptions,
+    stream: Resuming<WatchEventsRequest>,
     /// Set by the first `started`.
     epoch: Option<String>,
     /// Of the last event delivered in this epoch.
@@ -35,10 +33,8 @@ pub struct EventWatch {
 impl EventWatch {
     pub(crate) fn new(client: Client, request: WatchEventsRequest) -> Self {
         Self {
-            client,
             request,
-            messages: None,
-            interruptions: Interruptions::default(),
+            stream: Resuming::new(client),
             epoch: None,
             last_sequence: 0,
         }
@@ -66,32 +62,13 @@ impl EventWatch {
     /// gap policy FAIL), [`Error::Deadline`], and the interruption itself when the server has been
     /// away for a minute, or was never there. Calling again tries again.
     pub async fn next(&mut self) -> Result<Option<WatchEventsResponse>, Error> {
-        loop {
-            match self.receive().await {
-                Ok(Some(message)) if self.is_repeat(&message) => {}
-                Ok(Some(message)) => {
-                    self.note(&message);
-                    return Ok(Some(message));
-                }
-                Ok(None) => return Ok(None),
-                Err(error) => {
-                    self.messages = None;
-                    self.interruptions.bridge(error).await?;
-                }
+        while let Some(message) = self.stream.next(&self.request).await? {
+            if !self.is_repeat(&message) {
+                self.note(&message);
+                return Ok(Some(message));
             }
         }
-    }
-
-    async fn receive(&mut self) -> Result<Option<WatchEventsResponse>, Error> {
-        if let Some(messages) = &mut self.messages {
-            let message = messages.next().await?;
-            self.interruptions.over();
-            return Ok(message);
-        }
-        let messages = self.client.stream(self.request.clone()).await?;
-        let message = self.messages.insert(messages).next().await?;
-        self.interruptions.over();
-        Ok(message)
+        Ok(None)
     }
 
     /// Whether the caller has had this message before the interruption.

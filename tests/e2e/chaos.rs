@@ -6,7 +6,6 @@
 mod life;
 mod verdict;
 
-use std::env;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use wharf_api::v1::{Container, Event, WatchEventsRequest, watch_events_request::Start};
 
-use crate::harness::{Client, World, scenario};
+use crate::harness::{Client, World, scenario, tier};
 use life::Life;
 
 const WORKERS: usize = 4;
@@ -24,15 +23,9 @@ const SURVIVORS: usize = 3;
 /// Made when all is over, so that a watcher knows when it has seen everything.
 const LAST: &str = "the-last";
 
-fn number(variable: &str, default: u64) -> u64 {
-    env::var(variable).map_or(default, |text| text.parse().expect(variable))
-}
-
 #[test]
 fn chaos_of_sigkills_loses_nothing_doubles_nothing_and_ends_nothing() {
-    let seed = number("WHARF_SEED", rand::random());
-    let rounds = number("WHARF_CHAOS_ROUNDS", 25);
-    eprintln!("WHARF_SEED={seed} WHARF_CHAOS_ROUNDS={rounds}");
+    let (seed, rounds) = (tier::seed(), tier::kills());
     scenario(async |world| {
         world.containerd_may_lose_shims();
         let client = world.up().await;

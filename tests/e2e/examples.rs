@@ -17,9 +17,10 @@ const LONGEST: Duration = Duration::from_secs(120);
 const IMAGE: &str = "busybox:test";
 
 /// Every example, each of which has a scenario here.
-const RUN: [&str; 7] = [
+const RUN: [&str; 8] = [
     "errors.rs",
     "events.rs",
+    "files.rs",
     "grpcurl/lifecycle.sh",
     "images.rs",
     "lifecycle.rs",
@@ -111,6 +112,24 @@ fn lifecycle_leads_a_container_through_its_life_under_one_request_id() {
             client.events_where(filter).await.len(),
             3,
             "created, started, deleted"
+        );
+    });
+}
+
+#[test]
+fn files_go_in_and_out_of_a_container() {
+    scenario(async |world| {
+        let client = world.up().await;
+        client.create("web", &["true"]).await.unwrap();
+        let text = printed(example(world, "files", &["web"])).await;
+        must_say(
+            &text,
+            &[
+                "wrote 14 bytes, mode 640",
+                "read colour = blue",
+                "bytes of tar",
+                "not there: ",
+            ],
         );
     });
 }

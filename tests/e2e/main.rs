@@ -20,6 +20,7 @@
 
 #[path = "../shared/error_table.rs"]
 mod error_table;
+mod exec_races;
 mod harness;
 mod proxy;
 
@@ -31,6 +32,7 @@ mod clients;
 mod disconnect;
 mod examples;
 mod exec;
+mod files;
 mod harness_works;
 mod lifecycle;
 mod logs;

@@ -48,8 +48,6 @@ enum Case {
 enum Capability {
     /// Execs, attach, logs.
     Streams,
-    /// Files in containers.
-    Files,
     /// Pull and push.
     Registries,
     /// Credentials, roles, policies of listeners.
@@ -75,7 +73,7 @@ macro_rules! made {
 
 #[rustfmt::skip] // A table: one reason, one row.
 fn case(reason: ErrorReason) -> Case {
-    use Capability::{Files, Quotas, Registries, Security, Streams};
+    use Capability::{Quotas, Registries, Security, Streams};
     use Case::{Later, World};
     use ErrorReason as R;
     match reason {
@@ -91,7 +89,7 @@ fn case(reason: ErrorReason) -> Case {
         R::ImageNotFound => made!(Call, calls::image_not_found),
         R::RegistryImageNotFound => Later(Registries),
         R::PlatformNotFound => made!(Call, calls::platform_not_found),
-        R::PathNotFound => Later(Files),
+        R::PathNotFound => made!(Call, calls::path_not_found),
         R::LogNotFound => made!(Call, calls::log_not_found),
         R::ContainerNameInUse => made!(Call, calls::container_name_in_use),
         R::ImageReferenceInUse => made!(Call, calls::image_reference_in_use),
@@ -106,8 +104,8 @@ fn case(reason: ErrorReason) -> Case {
         R::TerminalNotAllocated => Later(Streams),
         R::StdinNotOpen => Later(Streams),
         R::ImageInUse => made!(Call, calls::image_in_use),
-        R::PathKindMismatch => Later(Files),
-        R::RootReadOnly => Later(Files),
+        R::PathKindMismatch => made!(Call, calls::path_kind_mismatch),
+        R::RootReadOnly => made!(Call, calls::root_read_only),
         R::ExecutableNotFound => made!(Call, launches::executable_not_found),
         R::ExecutableNotPermitted => made!(Call, launches::executable_not_permitted),
         R::ExecutableFormat => made!(Proxy, by_proxy::executable_format),
@@ -152,6 +150,7 @@ fn case(reason: ErrorReason) -> Case {
         R::BackendProtocol => made!(Proxy, by_proxy::backend_protocol),
         R::InternalBug => made!(Broken, broken::internal_bug),
         R::ImageInvalid => made!(Call, calls::image_invalid),
+        R::ArchiveInvalid => made!(Call, calls::archive_invalid),
     }
 }
 

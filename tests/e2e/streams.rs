@@ -9,15 +9,13 @@ use wharf_api::v1::{self, BackpressurePolicy, process_input::Kind as Input};
 
 use crate::harness::streams::{CHUNK, Joined, exec, exec_with_stdin, joining};
 use crate::harness::wait::so;
-use crate::harness::{Client, World, keeper, scenario, spec, until};
+use crate::harness::{Client, World, keeper, scenario, spec, tier, until};
+
+type Hash = sha2::digest::Output<Sha256>;
 
 /// How much goes through in CI; `make chaos` sends the whole GiB.
 fn volume() -> usize {
-    if std::env::var_os("WHARF_CHAOS_ROUNDS").is_some() {
-        1 << 30
-    } else {
-        128 << 20
-    }
+    if tier::is_long() { 1 << 30 } else { 128 << 20 }
 }
 
 /// Resident memory of a process that is not shared with files, in KiB.
@@ -73,14 +71,7 @@ fn pids(world: &World) -> [u32; 2] {
 }
 
 /// Everything to the end: its hash, its length, and the most memory seen meanwhile.
-async fn drain(
-    joined: &mut Joined,
-    pids: [u32; 2],
-) -> (
-    impl PartialEq<Hash> + std::fmt::Debug + use<>,
-    u64,
-    [u64; 2],
-) {
+async fn drain(joined: &mut Joined, pids: [u32; 2]) -> (Hash, u64, [u64; 2]) {
     let (mut hash, mut bytes, mut peak, mut chunks) = (Sha256::new(), 0, [0; 2], 0);
     while let Some(next) = joined.next().await.unwrap() {
         match next {
@@ -103,8 +94,6 @@ async fn drain(
     (hash.finalize(), bytes, peak)
 }
 
-type Hash = sha2::digest::Output<Sha256>;
-
 /// Writes 64 MiB and says so; each megabyte is numbered.
 const WRITER: &str = "i=0; while [ $i -lt 64 ]; do head -c 1048576 /dev/zero | tr '\\0' \"$((i%10))\"; i=$((i+1)); done; echo done >&2; touch /done";
 
@@ -118,7 +107,9 @@ fn a_reader_that_stands_still_holds_the_process_back_and_loses_nothing() {
         joined.started().await.unwrap();
         // It cannot have written everything: far more than all buffers together.
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let done = client.exec_whole("box", &["test", "-e", "/done"]).await;
+        let done = client
+            .exec_whole("box", &["sh", "-c", "test -e /done"])
+            .await;
         assert_eq!(done.unwrap().exit.code, 1, "the writer did not wait");
         let whole = joined.whole().await.unwrap();
         assert!(whole.gaps.is_empty(), "{:?}", whole.gaps);
@@ -157,7 +148,9 @@ fn a_reader_that_drops_learns_exactly_what_it_lost_and_holds_nobody_back() {
 
 async fn is_done(client: &Client) {
     until("the writer is done", Duration::from_secs(60), async || {
-        let whole = client.exec_whole("box", &["test", "-e", "/done"]).await;
+        let whole = client
+            .exec_whole("box", &["sh", "-c", "test -e /done"])
+            .await;
         so(whole.unwrap().exit.code == 0, || "not yet".to_owned())
     })
     .await;

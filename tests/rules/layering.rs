@@ -1,4 +1,4 @@
-//! transport -> engine -> (journal, store, backend) -> oci -> model, and who may name what.
+//! transport -> engine -> (journal, store, backend) -> (oci, files) -> (model, tarball), and who may name what.
 
 use crate::source::{self, Source};
 
@@ -7,18 +7,22 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "transport",
         &[
-            "engine", "journal", "store", "stdio", "backend", "oci", "model",
+            "engine", "journal", "store", "stdio", "backend", "oci", "files", "model",
         ],
     ),
     (
         "engine",
-        &["journal", "store", "stdio", "backend", "oci", "model"],
+        &[
+            "journal", "store", "stdio", "backend", "oci", "files", "model",
+        ],
     ),
     ("store", &["journal", "oci", "model"]),
     ("journal", &["model"]),
     ("stdio", &["model"]),
     ("backend", &["oci", "model"]),
-    ("oci", &["model"]),
+    ("oci", &["tarball", "model"]),
+    ("files", &["tarball", "model"]),
+    ("tarball", &[]),
     ("model", &[]),
 ];
 

@@ -72,6 +72,12 @@ impl Row {
     pub fn keys(&self) -> BTreeSet<&'static str> {
         names(self.keys)
     }
+
+    /// Those that only some answers have: how far a call had come. They stand in brackets.
+    pub fn optional_keys(&self) -> BTreeSet<&'static str> {
+        let brackets = self.keys.split_once('(').map(|(_, rest)| rest);
+        brackets.map_or_else(BTreeSet::new, |rest| names(rest.trim_end_matches(')')))
+    }
 }
 
 #[allow(

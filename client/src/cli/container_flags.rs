@@ -7,19 +7,14 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use wharf_client::v1::{
     ContainerSpec, CreateContainerRequest, Mount, NetworkSpec, ProcessSpec, PullOptions,
-    PullPolicy, Resources, Rlimit, TerminalSize,
+    PullPolicy, Resources, RestartPolicy, Rlimit,
 };
 
+use super::attached;
 use super::failure::Failure;
 use super::security::{self, SecurityFlags};
 use super::session::idempotency_key;
 use super::{mounts, values};
-
-/// A terminal that nobody looks at yet.
-const DETACHED_TERMINAL: TerminalSize = TerminalSize {
-    rows: 24,
-    columns: 80,
-};
 
 /// What to run and in what surroundings.
 #[derive(Debug, Args)]
@@ -63,6 +58,12 @@ pub(crate) struct ContainerFlags {
     /// Allocate a terminal
     #[arg(short, long)]
     tty: bool,
+    /// Run a small init as process 1 that forwards signals and reaps
+    #[arg(long)]
+    init: bool,
+    /// When to start it again: no, on-failure, on-failure:MAX or always
+    #[arg(long, value_name = "POLICY", value_parser = values::restart_policy)]
+    restart: Option<RestartPolicy>,
     #[command(flatten)]
     resources: ResourceFlags,
     /// Make the root read-only
@@ -165,6 +166,16 @@ pub(crate) enum Then {
 }
 
 impl ContainerFlags {
+    /// Whether input is kept open, and by that sent when attached.
+    pub(crate) fn is_interactive(&self) -> bool {
+        self.interactive
+    }
+
+    /// Whether the process gets a terminal.
+    pub(crate) fn has_terminal(&self) -> bool {
+        self.tty
+    }
+
     /// The request that the flags make.
     ///
     /// # Errors
@@ -196,6 +207,8 @@ impl ContainerFlags {
                 .unwrap_or_default(),
             process: Some(process),
             stdin_open: self.interactive,
+            init: self.init,
+            restart_policy: self.restart,
             stop_signal: self.stop_signal.unwrap_or_default(),
             stop_grace_period: self.stop_timeout.map(values::proto_duration),
             auto_delete: self.rm,
@@ -221,7 +234,7 @@ impl ContainerFlags {
             env: self.environment()?,
             working_dir: self.workdir.clone().unwrap_or_default(),
             user: self.user.clone().unwrap_or_default(),
-            terminal: self.tty.then_some(DETACHED_TERMINAL),
+            terminal: self.tty.then(attached::size_or_default),
             supplemental_groups: self.group_add.clone(),
         })
     }
@@ -246,7 +259,7 @@ impl ContainerFlags {
             let lines = env_file(path)?;
             environment.extend(lines.lines().filter(|l| is_setting(l)).filter_map(setting));
         }
-        environment.extend(self.env.iter().filter_map(|text| setting(text)));
+        environment.extend(self::environment(&self.env));
         Ok(environment)
     }
 
@@ -261,6 +274,11 @@ impl ContainerFlags {
             ..Default::default()
         })
     }
+}
+
+/// What `-e` says.
+pub(crate) fn environment(flags: &[String]) -> BTreeMap<String, String> {
+    flags.iter().filter_map(|text| setting(text)).collect()
 }
 
 fn env_file(path: &Path) -> Result<String, Failure> {

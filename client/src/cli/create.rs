@@ -24,7 +24,7 @@ impl Create {
     }
 
     pub(crate) async fn execute(self, session: &mut Session) -> Result<(), Failure> {
-        create(self.request()?, session).await
+        create(self.request()?, session).await.map(drop)
     }
 }
 
@@ -32,13 +32,13 @@ impl Create {
 pub(crate) async fn create(
     request: CreateContainerRequest,
     session: &mut Session,
-) -> Result<(), Failure> {
+) -> Result<String, Failure> {
     let client = session.connect().await?;
     let created = client.call(request).await?;
     for warning in created.warnings {
         session.output.warning(&warning.message);
     }
-    session
-        .output
-        .line(created.container.unwrap_or_default().id)
+    let id = created.container.unwrap_or_default().id;
+    session.output.line(&id)?;
+    Ok(id)
 }

@@ -10,6 +10,8 @@ pub(crate) const USAGE: u8 = 125;
 const PLAIN: u8 = 1;
 const NOT_PERMITTED: u8 = 126;
 const NOT_FOUND: u8 = 127;
+/// A shell adds the signal's number.
+const SIGNALED: u8 = 128;
 /// What a shell reports of a process that a broken pipe ended: 128 + SIGPIPE.
 const BROKEN_PIPE: u8 = 141;
 
@@ -32,12 +34,25 @@ pub(crate) enum Failure {
     Usage(String),
     #[error("cannot read {path}: {source}", path = path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error("cannot write {path}: {source}", path = path.display())]
+    IdFile { path: PathBuf, source: io::Error },
+    #[error("cannot copy {path}: {source}", path = path.display())]
+    Copy { path: PathBuf, source: io::Error },
     #[error("cannot write the output: {0}")]
     Output(#[source] io::Error),
     #[error("cannot show a message as JSON: {0}")]
     Json(String),
     #[error("cannot start: {0}")]
     Runtime(#[source] io::Error),
+    #[error("cannot read standard input: {0}")]
+    Stdin(#[source] io::Error),
+    #[error("cannot set the terminal: {0}")]
+    Terminal(#[source] io::Error),
+    #[error("the connection was lost, and part of the input may be lost with it")]
+    InputLost,
+    /// A signal asked this process to leave, by its number.
+    #[error("")]
+    Signaled(u8),
     #[error("not confirmed, so nothing was deleted; --force asks no question")]
     NotConfirmed,
     /// Some of several targets failed, and each failure was told when it happened.
@@ -48,7 +63,7 @@ pub(crate) enum Failure {
 impl Failure {
     /// Whether there is nothing more to say: the reader of the output left, or it was said before.
     pub(crate) fn is_silent(&self) -> bool {
-        matches!(self, Self::Reported) || self.is_broken_pipe()
+        matches!(self, Self::Reported | Self::Signaled(_)) || self.is_broken_pipe()
     }
 
     fn is_broken_pipe(&self) -> bool {
@@ -58,6 +73,7 @@ impl Failure {
     pub(crate) fn exit_code(&self, style: ExitStyle) -> u8 {
         match (self, style) {
             (failure, _) if failure.is_broken_pipe() => BROKEN_PIPE,
+            (Self::Signaled(number), _) => SIGNALED.saturating_add(*number),
             (Self::Usage(_), _) => USAGE,
             (Self::Call(error), ExitStyle::Run) => run_code(error),
             (_, ExitStyle::Run) => USAGE,
@@ -88,7 +104,9 @@ fn line(error: &Error) -> String {
         | Error::Deadline { .. }
         | Error::Call(_)
         | Error::Incomplete { .. }
-        | Error::Read(_) => error.to_string(),
+        | Error::Mismatch { .. }
+        | Error::Read(_)
+        | Error::Write(_) => error.to_string(),
     };
     if let Some(id) = error.request_id() {
         line.push_str(&format!(" ({}, request {id})", reason_name(error)));
@@ -113,7 +131,9 @@ fn reason_name(error: &Error) -> String {
         | Error::Address(_)
         | Error::Connect { .. }
         | Error::Incomplete { .. }
-        | Error::Read(_) => code_name(Code::Unavailable).to_owned(),
+        | Error::Mismatch { .. }
+        | Error::Read(_)
+        | Error::Write(_) => code_name(Code::Unavailable).to_owned(),
     }
 }
 

@@ -40,7 +40,7 @@ impl Import {
         let imported = match self.file.as_str() {
             "-" => {
                 let client = session.connect().await?;
-                client.import(self.start(), tokio::io::stdin()).await?
+                client.upload(self.start(), tokio::io::stdin()).await?
             }
             path => {
                 let file = open(path).await?;
@@ -57,7 +57,7 @@ impl Import {
     }
 
     async fn send(&self, client: Client, file: File) -> Result<ImportImageResponse, Failure> {
-        Ok(client.import(self.start(), file).await?)
+        Ok(client.upload(self.start(), file).await?)
     }
 }
 

@@ -3,10 +3,14 @@
 //! One module per command turns flags into requests and answers into text. Only [`output`] writes;
 //! only [`failure`] knows exit codes.
 
+mod attach;
+mod attached;
 mod container_flags;
+mod cp;
 mod create;
 mod each;
 mod events;
+mod exec;
 mod failure;
 mod filters;
 mod human;
@@ -16,6 +20,8 @@ mod info;
 mod inspect;
 mod json;
 mod kill;
+mod log_lines;
+mod logs;
 mod mounts;
 mod output;
 mod pause;
@@ -36,6 +42,7 @@ mod update;
 mod values;
 mod version;
 mod wait;
+mod wiring_flags;
 
 #[cfg(test)]
 mod tests;
@@ -63,6 +70,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Run(Box<run::Run>),
     Create(Box<create::Create>),
+    Exec(Box<exec::Exec>),
+    Attach(attach::Attach),
+    Logs(logs::Logs),
+    Cp(cp::Cp),
     Start(start::Start),
     Stop(stop::Stop),
     Restart(restart::Restart),
@@ -97,7 +108,7 @@ pub(crate) fn main() -> ExitCode {
     let style = cli.command.exit_style();
     let result = execute(cli, output);
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(failure) => {
             Output::standard().error(&failure);
             ExitCode::from(failure.exit_code(style))
@@ -105,8 +116,8 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// One thread is enough for one command, and quicker to start.
-fn execute(cli: Cli, output: Output) -> Result<(), Failure> {
+/// One thread is enough for one command, and quicker to start. Answers with the exit code.
+fn execute(cli: Cli, output: Output) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -114,7 +125,8 @@ fn execute(cli: Cli, output: Output) -> Result<(), Failure> {
     let result = runtime.block_on(async {
         let mut session = Session::new(cli.globals, output);
         cli.command.execute(&mut session).await?;
-        session.output.flush()
+        session.output.flush()?;
+        Ok(session.exit_code)
     });
     // A read of standard input that is still under way must not hold up the end.
     runtime.shutdown_background();
@@ -144,10 +156,10 @@ impl Command {
     fn exit_style(&self) -> ExitStyle {
         #[expect(
             clippy::wildcard_enum_match_arm,
-            reason = "docker's run is the one exception"
+            reason = "those that answer with a process's exit code are the exceptions"
         )]
         match self {
-            Self::Run(_) => ExitStyle::Run,
+            Self::Run(_) | Self::Exec(_) | Self::Attach(_) => ExitStyle::Run,
             _ => ExitStyle::Plain,
         }
     }
@@ -156,6 +168,10 @@ impl Command {
         match self {
             Self::Run(command) => command.execute(session).await,
             Self::Create(command) => command.execute(session).await,
+            Self::Exec(command) => command.execute(session).await,
+            Self::Attach(command) => command.execute(session).await,
+            Self::Logs(command) => command.execute(session).await,
+            Self::Cp(command) => command.execute(session).await,
             Self::Start(command) => command.execute(session).await,
             Self::Stop(command) => command.execute(session).await,
             Self::Restart(command) => command.execute(session).await,

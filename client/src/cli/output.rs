@@ -7,6 +7,7 @@ use std::fmt::{self, Write as _};
 use std::io::{self, BufWriter, Write};
 
 use serde::Serialize;
+use wharf_client::v1::OutputStream;
 
 use super::failure::Failure;
 
@@ -46,6 +47,20 @@ impl Output {
         self.out.write_all(text.as_bytes()).map_err(Failure::Output)
     }
 
+    /// Data as it is, to the stream that it belongs to.
+    pub(crate) fn data(&mut self, stream: OutputStream, data: &[u8]) -> Result<(), Failure> {
+        match stream {
+            OutputStream::Stderr => {
+                // What was written first is to be seen first, where both go to one terminal.
+                self.flush()?;
+                self.err.write_all(data).map_err(Failure::Output)
+            }
+            OutputStream::Stdout | OutputStream::Unspecified => {
+                self.out.write_all(data).map_err(Failure::Output)
+            }
+        }
+    }
+
     /// One object on one line.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(value).map_err(json_failure)?;
@@ -76,6 +91,11 @@ impl Output {
     /// A remark on something that worked.
     pub(crate) fn warning(&mut self, text: &str) {
         let _ = writeln!(self.err, "wharf: warning: {}", escaped(text));
+    }
+
+    /// What is going on, for people.
+    pub(crate) fn remark(&mut self, text: &str) {
+        let _ = writeln!(self.err, "wharf: {}", escaped(text));
     }
 
     /// A question, without the end of its line.

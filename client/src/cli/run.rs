@@ -1,40 +1,173 @@
 //! `wharf run`.
 
-use clap::Args;
-use wharf_client::v1::CreateContainerRequest;
+use std::fs;
+use std::path::{Path, PathBuf};
 
+use clap::{Args, ValueEnum};
+use wharf_client::Output as Happening;
+use wharf_client::v1::{AttachOptions, CreateContainerRequest, OutputStream, RunContainerStart};
+
+use super::attached::{Listener, Screen, Stdin, Wiring, conduct};
 use super::container_flags::{ContainerFlags, Then};
 use super::create::create;
 use super::failure::Failure;
+use super::output::Output;
 use super::session::Session;
+use super::wiring_flags::{LeaveFlags, ProxyFlags};
 
-/// Create a container and start it
+/// Create a container and run it, attached to its process
 #[derive(Debug, Args)]
 #[command(
     disable_help_flag = true,
-    override_usage = "wharf run -d [OPTIONS] IMAGE [COMMAND]..."
+    override_usage = "wharf run [OPTIONS] IMAGE [COMMAND]..."
 )]
 pub(crate) struct Run {
     /// Run in the background and print the container's id
     #[arg(short, long)]
     detach: bool,
+    /// Attach to these only: stdin, stdout, stderr
+    #[arg(short, long, value_name = "STREAM", conflicts_with = "detach")]
+    attach: Vec<Stream>,
+    /// Write the container's id to a file that is not there yet
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
+    /// Do not tell that the image is being pulled
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    proxy: ProxyFlags,
+    #[command(flatten)]
+    leave: LeaveFlags,
     #[command(flatten)]
     flags: ContainerFlags,
 }
 
+/// What can be attached to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stream {
+    Stdin,
+    Stdout,
+    Stderr,
+}
+
+/// What is asked for.
+#[derive(Debug)]
+pub(crate) enum Plan {
+    Background(Box<CreateContainerRequest>),
+    Attached(Box<RunContainerStart>, Wiring),
+}
+
 impl Run {
-    /// The request; attached runs need more than this version has.
-    pub(crate) fn request(self) -> Result<CreateContainerRequest, Failure> {
-        if !self.detach {
-            return Err(Failure::Usage(
-                "attached runs come with a later version; use -d to run in the background"
-                    .to_owned(),
-            ));
+    pub(crate) fn plan(self) -> Result<Plan, Failure> {
+        if self.detach {
+            let request = self.flags.request(Then::Start)?;
+            return Ok(Plan::Background(Box::new(request)));
         }
-        self.flags.request(Then::Start)
+        let attach = self.attach_options();
+        let wiring = Wiring {
+            stdin: match attach.stdin {
+                true => Stdin::Forward,
+                false => Stdin::Leave,
+            },
+            screen: match self.flags.has_terminal() {
+                true => Screen::Terminal,
+                false => Screen::Pipes,
+            },
+            signals: self.proxy.proxy(),
+            detach_keys: self.leave.detach_keys,
+        };
+        let create = self.flags.request(Then::Start)?;
+        let start = RunContainerStart {
+            name: create.name,
+            spec: create.spec,
+            labels: create.labels,
+            pull: create.pull,
+            attach: Some(attach),
+            idempotency_key: create.idempotency_key,
+        };
+        Ok(Plan::Attached(Box::new(start), wiring))
+    }
+
+    fn attach_options(&self) -> AttachOptions {
+        let output = |stream: &Stream| match stream {
+            Stream::Stdin => None,
+            Stream::Stdout => Some(OutputStream::Stdout.into()),
+            Stream::Stderr => Some(OutputStream::Stderr.into()),
+        };
+        let wants_stdin = self.attach.is_empty() || self.attach.contains(&Stream::Stdin);
+        AttachOptions {
+            stdin: self.flags.is_interactive() && wants_stdin,
+            streams: self.attach.iter().filter_map(output).collect(),
+            on_disconnect: self.leave.on_disconnect().into(),
+            ..Default::default()
+        }
     }
 
     pub(crate) async fn execute(self, session: &mut Session) -> Result<(), Failure> {
-        create(self.request()?, session).await
+        let mut birth = Birth {
+            cidfile: self.cidfile.clone(),
+            quiet: self.quiet,
+            pulling: false,
+        };
+        birth.check()?;
+        match self.plan()? {
+            Plan::Background(request) => birth.note(&create(*request, session).await?),
+            Plan::Attached(start, wiring) => {
+                let run = session.connect().await?.run_container(*start);
+                session.exit_code = conduct(run, wiring, &mut birth, &mut session.output).await?;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What is told and noted while a container comes into being.
+struct Birth {
+    cidfile: Option<PathBuf>,
+    quiet: bool,
+    /// It was told that the image is pulled.
+    pulling: bool,
+}
+
+impl Birth {
+    /// Another container's id must stay where it is.
+    fn check(&self) -> Result<(), Failure> {
+        match &self.cidfile {
+            Some(path) if path.exists() => Err(Failure::Usage(format!(
+                "{} is there already, perhaps with another container's id",
+                path.display()
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn note(&self, id: &str) -> Result<(), Failure> {
+        let write = |path: &Path| {
+            fs::write(path, id).map_err(|source| Failure::IdFile {
+                path: path.to_owned(),
+                source,
+            })
+        };
+        self.cidfile.as_deref().map_or(Ok(()), write)
+    }
+}
+
+impl Listener for Birth {
+    fn hear(&mut self, happening: &Happening, output: &mut Output) -> Result<(), Failure> {
+        match happening {
+            Happening::Progress(_) if !self.quiet && !self.pulling => {
+                self.pulling = true;
+                output.remark("pulling the image");
+            }
+            Happening::Created(created) => {
+                for warning in &created.warnings {
+                    output.warning(&warning.message);
+                }
+                let container = created.container.as_ref();
+                return self.note(container.map_or("", |container| &container.id));
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }

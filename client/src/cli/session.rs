@@ -36,10 +36,10 @@ pub(crate) struct Globals {
 
 impl Globals {
     /// All calls of one command carry one request id, so that `wharf trace` shows them together.
-    fn call_options(&self) -> CallOptions {
+    fn call_options(&self, timeout: Option<Duration>) -> CallOptions {
         let id = self.request_id.clone();
         let mut options = CallOptions::new().request_id(id.unwrap_or_else(RequestId::generate));
-        if let Some(timeout) = self.timeout {
+        if let Some(timeout) = timeout {
             options = options.timeout(timeout);
         }
         if let Some(parent) = trace_parent() {
@@ -58,21 +58,42 @@ fn trace_parent() -> Option<TraceParent> {
 pub(crate) struct Session {
     globals: Globals,
     pub(crate) output: Output,
+    /// What this process ends with: the exit code of the process that it was about, if it was.
+    pub(crate) exit_code: u8,
 }
 
 impl Session {
     pub(crate) fn new(globals: Globals, output: Output) -> Self {
-        Self { globals, output }
+        Self {
+            globals,
+            output,
+            exit_code: 0,
+        }
     }
 
     /// Connects to the server. Commands first check everything that they can without one.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        self.connect_for(self.globals.timeout).await
+    }
+
+    /// Connects for calls without a time limit, to send it along in another way: see
+    /// [`Self::time_limit`].
+    pub(crate) async fn connect_unlimited(&self) -> Result<Client, Failure> {
+        self.connect_for(None).await
+    }
+
+    /// `--timeout`.
+    pub(crate) fn time_limit(&self) -> Option<Duration> {
+        self.globals.timeout
+    }
+
+    async fn connect_for(&self, timeout: Option<Duration>) -> Result<Client, Failure> {
         let address = match &self.globals.host {
             Some(address) => address.clone(),
             None => Address::from_env().map_err(Error::Address)?,
         };
         let client = Client::connect(address).await?;
-        Ok(client.with(self.globals.call_options()))
+        Ok(client.with(self.globals.call_options(timeout)))
     }
 }
 

@@ -12,9 +12,10 @@ use prost_types::Timestamp;
 use wharf_client::v1::container::State;
 use wharf_client::v1::*;
 
+use super::attached::{Proxy, Screen, Stdin, Wiring};
 use super::events::Plan;
-use super::failure::Failure;
-use super::{Cli, Command};
+
+use super::{Cli, Command, exec, run};
 
 fn parse(line: &str) -> Command {
     match Cli::try_parse_from(line.split_whitespace()) {
@@ -25,7 +26,11 @@ fn parse(line: &str) -> Command {
 
 fn created(line: &str) -> CreateContainerRequest {
     let request = match parse(line) {
-        Command::Run(run) => run.request(),
+        Command::Run(run) => match run.plan() {
+            Ok(run::Plan::Background(request)) => Ok(*request),
+            Ok(run::Plan::Attached(..)) => panic!("attached"),
+            Err(failure) => Err(failure),
+        },
         Command::Create(create) => create.request(),
         other => panic!("{other:?}"),
     };
@@ -63,12 +68,63 @@ fn a_bare_run_asks_for_the_image_and_nothing_else() {
     assert!(!created("wharf create busybox").start);
 }
 
-#[test]
-fn a_run_that_is_not_detached_says_what_to_do() {
-    let Command::Run(run) = parse("wharf run busybox") else {
+fn attached(line: &str) -> (RunContainerStart, Wiring) {
+    let Command::Run(run) = parse(line) else {
         panic!("not a run");
     };
-    assert!(matches!(run.request(), Err(Failure::Usage(text)) if text.contains("-d")));
+    match run.plan().unwrap() {
+        run::Plan::Attached(start, wiring) => (*start, wiring),
+        run::Plan::Background(request) => panic!("{request:?}"),
+    }
+}
+
+#[test]
+fn a_run_is_attached_unless_told_otherwise() {
+    let (start, wiring) = attached("wharf run --name n -l a=b --pull always busybox ls");
+    let want = created("wharf run -d --name n -l a=b --pull always busybox ls");
+    assert_eq!((start.name, start.labels), (want.name, want.labels));
+    assert_eq!((start.spec, start.pull), (want.spec, want.pull));
+    assert!(!start.idempotency_key.is_empty());
+    assert_eq!(start.attach, Some(AttachOptions::default()));
+    assert_eq!(
+        (wiring.stdin, wiring.screen, wiring.signals),
+        (Stdin::Leave, Screen::Pipes, Proxy::Forward)
+    );
+}
+
+#[test]
+fn an_interactive_run_sends_input_and_says_what_a_lost_connection_means() {
+    let (start, wiring) = attached("wharf run -it --on-disconnect kill --sig-proxy=false i");
+    let attach = start.attach.unwrap();
+    assert!(attach.stdin && start.spec.unwrap().stdin_open);
+    assert_eq!(attach.on_disconnect(), DisconnectAction::Kill);
+    assert_eq!(
+        (wiring.stdin, wiring.screen, wiring.signals),
+        (Stdin::Forward, Screen::Terminal, Proxy::Leave)
+    );
+}
+
+#[test]
+fn init_and_restart_reach_their_fields() {
+    let spec = spec("wharf run -d --init --restart on-failure:3 i");
+    let policy = spec.restart_policy.unwrap();
+    assert!(spec.init);
+    assert_eq!(policy.condition(), restart_policy::Condition::OnFailure);
+    assert_eq!(policy.max_retries, 3);
+}
+
+#[test]
+fn everything_after_the_container_belongs_to_the_exec() {
+    let Command::Exec(exec) = parse("wharf exec -i web ls -d --timeout 5s") else {
+        panic!("not an exec");
+    };
+    let exec::Plan::Attached(start, _) = exec.plan(None) else {
+        panic!("not attached");
+    };
+    assert_eq!(start.container, "web");
+    let spec = start.spec.unwrap();
+    assert_eq!(spec.process.unwrap().args, ["ls", "-d", "--timeout", "5s"]);
+    assert_eq!(spec.timeout, None);
 }
 
 #[test]
@@ -95,7 +151,7 @@ fn an_entrypoint_replaces_the_images_or_takes_it_away() {
     let Command::Run(run) = parse("wharf run -d --entrypoint= i") else {
         panic!("not a run");
     };
-    assert!(run.request().is_err());
+    assert!(run.plan().is_err());
 }
 
 #[test]
@@ -103,13 +159,13 @@ fn the_environment_comes_from_files_then_flags_then_the_present_one() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("e");
     std::fs::write(&file, "# note\n\nA=file\nB=b=c\nWHARF_TEST_UNSET\n").unwrap();
-    let words = ["wharf", "run", "-d", "--env-file", file.to_str().unwrap()];
+    let words = ["wharf", "create", "--env-file", file.to_str().unwrap()];
     let more = ["-e", "A=flag", "-e", "PATH", "-e", "WHARF_TEST_UNSET", "i"];
     let cli = Cli::try_parse_from(words.into_iter().chain(more)).unwrap();
-    let Command::Run(run) = cli.command else {
-        panic!("not a run");
+    let Command::Create(create) = cli.command else {
+        panic!("not a create");
     };
-    let env = run.request().unwrap().spec.unwrap().process.unwrap().env;
+    let env = create.request().unwrap().spec.unwrap().process.unwrap().env;
     let keys: Vec<_> = env.keys().map(String::as_str).collect();
     assert_eq!(keys, ["A", "B", "PATH"]);
     assert_eq!((&env["A"][..], &env["B"][..]), ("flag", "b=c"));
@@ -300,6 +356,11 @@ fn options_of_every_command_stand_before_or_after_it() {
 fn what_cannot_be_meant_is_refused() {
     for line in [
         "wharf run -d",
+        "wharf run -d -a stdout i",
+        "wharf run --restart sometimes i",
+        "wharf run --detach-keys ctrl-1 i",
+        "wharf exec web",
+        "wharf exec -d -i web x",
         "wharf run -d --network bridge i",
         "wharf run -d --memory lots i",
         "wharf ps --format yaml",

@@ -3,6 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use prost_types::Timestamp;
+use wharf_client::v1::RestartPolicy;
+use wharf_client::v1::restart_policy::Condition;
 
 /// "512m", "1.5g" or plain bytes; units are powers of 1,024, as docker has them for memory.
 pub(crate) fn bytes(text: &str) -> Result<i64, String> {
@@ -104,6 +106,31 @@ pub(crate) fn point_in_time(text: &str) -> Result<Timestamp, String> {
     })
 }
 
+/// "no", "on-failure", "on-failure:5" or "always".
+pub(crate) fn restart_policy(text: &str) -> Result<RestartPolicy, String> {
+    let (name, max_retries) = match text.split_once(':') {
+        Some((name @ "on-failure", max)) => (name, max.parse().ok()),
+        Some(_) => (text, None),
+        None => (text, Some(0)),
+    };
+    let condition = match name {
+        "no" | "never" => Some(Condition::Never),
+        "on-failure" => Some(Condition::OnFailure),
+        "always" => Some(Condition::Always),
+        _ => None,
+    };
+    match (condition, max_retries) {
+        (Some(condition), Some(max_retries)) => Ok(RestartPolicy {
+            condition: condition.into(),
+            max_retries,
+            ..RestartPolicy::default()
+        }),
+        _ => Err(format!(
+            "{text:?} is not one of no, on-failure[:MAX], always"
+        )),
+    }
+}
+
 /// "key=value", or "key" for an empty value.
 pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
@@ -154,6 +181,19 @@ mod tests {
         assert_eq!(read("250ms"), Ok(250));
         for text in ["", "s", "1h30", "5 s", "-3s", "1y"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_restart_policy_may_have_a_number_of_attempts() {
+        let read =
+            |text| restart_policy(text).map(|policy| (policy.condition(), policy.max_retries));
+        assert_eq!(read("no"), Ok((Condition::Never, 0)));
+        assert_eq!(read("on-failure"), Ok((Condition::OnFailure, 0)));
+        assert_eq!(read("on-failure:5"), Ok((Condition::OnFailure, 5)));
+        assert_eq!(read("always"), Ok((Condition::Always, 0)));
+        for text in ["", "sometimes", "always:3", "on-failure:x"] {
+            assert!(restart_policy(text).is_err(), "{text}");
         }
     }
 

@@ -3,8 +3,9 @@
 use thiserror::Error;
 
 use crate::backend::BackendError;
+use crate::files::FileError;
 use crate::journal::JournalError;
-use crate::model::{ExecId, ExecState, Run, State};
+use crate::model::{Container, ExecId, ExecState, Run, State};
 use crate::oci::archive::ArchiveError;
 use crate::oci::process::ProcessError;
 use crate::store::StoreError;
@@ -108,6 +109,12 @@ pub enum Error {
     #[error(transparent)]
     Archive(#[from] ArchiveError),
 
+    #[error("{error}")]
+    File { container: String, error: FileError },
+    /// A write of several entries that failed in the middle.
+    #[error("{error}; {entries} entries were written before")]
+    PartialWrite { entries: u64, error: Box<Error> },
+
     #[error("{field}: {problem}")]
     InvalidField { field: String, problem: String },
     #[error("backend {backend} does not support {field}")]
@@ -139,6 +146,25 @@ pub enum Error {
     /// A bug: an actor or task ended that must not.
     #[error("internal error: {what}")]
     Bug { what: &'static str },
+}
+
+impl Error {
+    /// `error` of work on the files of a container.
+    pub(super) fn file(container: &Container, error: FileError) -> Self {
+        let id = container.id.to_string();
+        match error {
+            // The exit has not been heard of yet; once it has, there is another root.
+            FileError::ProcessEnded => Self::OperationInProgress {
+                container: id,
+                operation: "exit",
+                request_id: String::new(),
+            },
+            error => Self::File {
+                container: id,
+                error,
+            },
+        }
+    }
 }
 
 impl From<ProcessError> for Error {

@@ -14,7 +14,8 @@ use super::container::command::{Early, Order, ResizeOrder};
 use super::container::execs::{ExecOrder, NewExec};
 use super::session::{self, Phase, Session, Subject};
 use super::{
-    Answer, Attach, Call, CreateContainer, CreateExec, Engine, Error, Follow, StartedExec, Target,
+    Answer, Attach, Call, CreateContainer, CreateExec, Engine, Error, Follow, StartAt, StartedExec,
+    Target,
 };
 use crate::backend::proc;
 use crate::model::exec::Leash;
@@ -378,7 +379,8 @@ impl Engine {
         let leash = session::leash(cause.clone(), attach.on_disconnect);
         let created = self.new_exec(call, container, create, leash).await?;
         // Joined before it starts, so that nothing it writes is missed or unheld.
-        self.attach_exec(cause, created.value.id, attach).await
+        self.attach_exec(cause, created.value.id, attach.from_the_beginning())
+            .await
     }
 
     /// Joins an exec's streams, and starts it if it has not started.
@@ -393,9 +395,9 @@ impl Engine {
     ) -> Result<Session, Error> {
         let subject = Subject::Exec(self.core.execs.find(id)?);
         let by = Some((cause.clone(), &attach));
-        let session = session::open(&self.core, subject.clone(), attach.output, by).await?;
+        let mut session = session::open(&self.core, subject.clone(), attach.output, by).await?;
         match subject.phase() {
-            Phase::Waiting => self.begin_start(cause.clone(), id),
+            Phase::Waiting => session.output.expect_start(self.begin_start(cause, id)),
             Phase::Running { .. } => {
                 let leash = session::leash(cause, attach.on_disconnect);
                 self.ask_exec(id, |reply| ExecOrder::Leash { id, leash, reply })
@@ -406,14 +408,16 @@ impl Engine {
         Ok(session)
     }
 
-    /// Starts an exec whoever asked for it stays or not. How it ends is seen in its state.
-    fn begin_start(&self, cause: Cause, id: ExecId) {
+    /// Starts an exec whether or not whoever asked for it stays.
+    fn begin_start(&self, cause: Cause, id: ExecId) -> oneshot::Receiver<Result<(), Error>> {
+        let (told, start) = oneshot::channel();
         let engine = self.clone();
         self.core.spawn(async move {
-            if let Err(error) = engine.start_exec(cause, id).await {
-                tracing::debug!(exec = %id, %error, "an exec was not started");
-            }
+            let started = engine.start_exec(cause, id).await.map(drop);
+            // Whoever asked may have left.
+            drop(told.send(started));
         });
+        start
     }
 
     /// Reads an exec's output. Its input takes nothing.
@@ -443,6 +447,7 @@ impl Engine {
                 exec: None,
             });
         }
+        let attach = attach.from_the_beginning();
         let create = CreateContainer {
             start: false,
             ..create
@@ -467,13 +472,9 @@ impl Engine {
         Ok((container, session))
     }
 
-    /// Starts a container that was made to be run, whoever asked for it stays or not. Nothing remains of
-    /// it if that fails.
-    fn begin_run(
-        &self,
-        cause: Cause,
-        key: String,
-    ) -> oneshot::Receiver<Result<Arc<Container>, Error>> {
+    /// Starts a container that was made to be run, whether or not whoever asked for it stays. Nothing
+    /// remains of it if that fails.
+    fn begin_run(&self, cause: Cause, key: String) -> oneshot::Receiver<Result<(), Error>> {
         let (told, start) = oneshot::channel();
         let engine = self.clone();
         self.core.spawn(async move {
@@ -492,7 +493,7 @@ impl Engine {
                 }
             }
             // Whoever asked may have left.
-            drop(told.send(started.map(|started| started.value.container)));
+            drop(told.send(started.map(drop)));
         });
         start
     }
@@ -563,6 +564,18 @@ impl Engine {
             container: entry.snapshot,
             run,
         })
+    }
+}
+
+impl Attach {
+    /// For a process that is made for its caller: also a repeat of the call gets all of its output.
+    fn from_the_beginning(self) -> Self {
+        let all = |at: Option<StartAt>| at.map(|_| StartAt::Offset(0));
+        let output = Follow {
+            stdout: all(self.output.stdout),
+            stderr: all(self.output.stderr),
+        };
+        Self { output, ..self }
     }
 }
 

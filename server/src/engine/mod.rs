@@ -9,6 +9,7 @@ pub mod container;
 mod core;
 pub mod error;
 pub mod exec;
+mod files;
 mod idempotency;
 mod image;
 mod leave;
@@ -33,6 +34,7 @@ use tokio_util::task::TaskTracker;
 pub use api::*;
 pub use core::Settings;
 pub use error::Error;
+pub use files::{Download, FileUpload};
 
 pub use crate::backend::proc::ProcessInfo;
 

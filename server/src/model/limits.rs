@@ -159,8 +159,14 @@ pub const REATTACH_GRACE: Duration = Duration::from_secs(30);
 
 /// Largest archive that can be imported.
 pub const MAX_ARCHIVE_BYTES: u64 = 64 << 30;
-/// Largest piece of an archive in one message.
+/// Largest piece of an archive or a file in one message.
 pub const MAX_ARCHIVE_CHUNK: usize = 256 << 10;
+/// Directories within each other that are archived or removed: each keeps a descriptor open meanwhile.
+pub const MAX_ARCHIVE_DEPTH: usize = 256;
+/// Files with several names whose names are told apart in one archive; beyond it each name is a file.
+pub const MAX_ARCHIVE_LINKS: usize = 100_000;
+/// Directories of one archive that is unpacked: their times are kept until its end.
+pub const MAX_ARCHIVE_DIRECTORIES: usize = 250_000;
 /// Largest image config, manifest or index.
 pub const MAX_CONFIG_BYTES: usize = 3 << 20;
 /// Layers of one image, as overlayfs with containerd takes them.

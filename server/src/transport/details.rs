@@ -37,6 +37,12 @@ impl Facts {
         }
     }
 
+    /// Adds a fact.
+    pub(super) fn with(mut self, key: &'static str, value: impl Display) -> Self {
+        self.metadata.push((key, value.to_string()));
+        self
+    }
+
     /// Puts the subject first, if it is not there.
     pub(super) fn about(mut self, key: &'static str, value: &str) -> Self {
         if self.metadata.iter().all(|(known, _)| *known != key) {

@@ -85,6 +85,14 @@ pub enum CallError {
         /// What came, in bytes; at least.
         actual: u64,
     },
+    /// A write of several entries that failed in the middle.
+    #[error("{error}; {entries} entries were written before")]
+    PartialWrite {
+        /// Entries that were written.
+        entries: u64,
+        /// Why no more were.
+        error: Box<CallError>,
+    },
     /// Reading the request failed: tonic's own words.
     #[error("the request cannot be read: {}", .0.message())]
     Inbound(Box<tonic::Status>),
@@ -137,6 +145,19 @@ impl CallError {
             } else {
                 Self::Engine(error)
             }
+        }
+    }
+
+    /// This error, of a call that has written `entries` of what it was to write.
+    #[must_use]
+    pub fn after_entries(self, entries: u64) -> Self {
+        match self {
+            // A status goes on as it is.
+            Self::Inbound(_) => self,
+            error => Self::PartialWrite {
+                entries,
+                error: Box::new(error),
+            },
         }
     }
 

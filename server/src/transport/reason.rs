@@ -134,6 +134,7 @@ fn row(reason: ErrorReason) -> (Code, Shape, Retry) {
         R::BackendProtocol => (Code::Internal, Plain, Never),
         R::InternalBug => (Code::Internal, Plain, Never),
         R::ImageInvalid => (Code::InvalidArgument, Plain, Never),
+        R::ArchiveInvalid => (Code::InvalidArgument, Plain, Never),
     }
 }
 

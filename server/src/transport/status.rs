@@ -12,6 +12,7 @@ use super::error::{CallError, Violation, ViolationKind, Violations};
 pub use super::reason::{code, retry_delay};
 use crate::backend::{Applied, BackendError};
 use crate::engine;
+use crate::files::FileError;
 use crate::journal::JournalError;
 use crate::model::limits::MAX_MESSAGE_BYTES;
 use crate::model::{ExecId, Failure, LaunchFailure, State};
@@ -80,6 +81,7 @@ fn of_call(error: &CallError) -> Facts {
             Facts::new(R::DigestMismatch, [("expected", expected), ("actual", actual)]),
         CallError::TooLarge { limit, actual } =>
             Facts::new(R::RequestTooLarge, [("limitBytes", limit), ("actualBytes", actual)]),
+        CallError::PartialWrite { entries, error } => of_call(error).with("entries", entries),
         CallError::Inbound(status) => of_inbound(status.code()),
         CallError::Deadline { phase, applied } =>
             Facts::new(R::Deadline, [("phase", phase), ("mutationApplied", &applied_text(*applied))]),
@@ -140,6 +142,8 @@ fn of_engine(error: &engine::Error) -> Facts {
             Facts::new(R::ImageReferenceInUse, [("reference", reference), ("existingId", existing)]),
         E::ImageInUse { image, containers } => Facts::new(R::ImageInUse, [("image", image), ("containers", containers)]),
         E::Archive(error) => of_archive(error),
+        E::File { container, error } => of_file(container, error),
+        E::PartialWrite { entries, error } => of_engine(error).with("entries", entries),
         E::InvalidField { field, .. } => Facts::new(R::InvalidField, [("firstField", field)]),
         E::OptionNotSupported { field, backend } => Facts::new(R::OptionNotSupported, [("field", field), ("backend", backend)]),
         E::Starting { phase } => Facts::new(R::ServerStarting, [("phase", phase)]),
@@ -217,6 +221,31 @@ fn of_failure(failure: &Failure) -> Facts {
             R::BackendUnavailable,
             [("mutationApplied", &applied_text(Applied::Unknown))],
         ),
+    }
+}
+
+#[rustfmt::skip] // A table: one error, one row.
+fn of_file(container: &str, error: &FileError) -> Facts {
+    use FileError as E;
+    match error {
+        E::NotFound { path } => Facts::new(R::PathNotFound, [("path", path), ("container", &container)]),
+        E::Kind { path, want, have } => Facts::new(R::PathKindMismatch, [("path", path), ("want", want), ("have", have)]),
+        E::ReadOnly { path } => Facts::new(R::RootReadOnly, [("path", path), ("container", &container)]),
+        E::NoSpace { path } => Facts::new(R::NoSpace, [("path", path)]),
+        E::Archive { problem } => Facts::new(R::ArchiveInvalid, [("problem", problem)]),
+        E::TooDeep { .. } => Facts::new(R::InvalidField, [("firstField", &"path")]),
+        E::Host { resource, errno } => Facts::new(R::HostResources, [("resource", resource), ("errno", errno)]),
+        E::Mount { source_path, errno } => Facts::new(
+            R::MountFailed,
+            [("container", &container), ("target", &"/"), ("source", source_path), ("errno", errno)],
+        ),
+        E::KernelFeature { feature } => Facts::new(R::KernelFeatureMissing, [("feature", feature)]),
+        // The engine says what the container is busy with.
+        E::ProcessEnded => Facts::new(
+            R::OperationInProgress,
+            [("container", &container), ("operation", &"exit"), ("requestId", &"")],
+        ),
+        E::Stopped => Facts::new(R::CallerCancelled, [("mutationApplied", &applied_text(Applied::Unknown))]),
     }
 }
 

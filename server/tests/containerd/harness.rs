@@ -209,7 +209,12 @@ address = "{directory}/containerd.ttrpc"
         Start {
             container: Arc::clone(container),
             run: Run(1),
-            output,
+            stdio: wharf_server::model::StdioPaths {
+                stdin: None,
+                stdout: output.clone(),
+                stderr: Some(output),
+            },
+            terminal_size: None,
             network_pid: None,
         }
     }
@@ -426,8 +431,6 @@ fn cause() -> Cause {
 
 fn spec() -> ContainerSpec {
     ContainerSpec {
-        stdin_open: false,
-        log: wharf_server::model::spec::Log::default(),
         image: image::REFERENCE.to_owned(),
         process: ProcessSpec::default(),
         stdin_open: false,

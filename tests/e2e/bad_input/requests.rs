@@ -98,6 +98,12 @@ pub fn harmless(method: &Method) -> (Does, Vec<u8>) {
         "DeleteExec" => request!(Refuse, DeleteExecRequest { exec_id: no_such_exec(), force: true, }),
         "PullImage" | "PushImage" | "PruneImages" | "ExportImage" => (Nothing, Vec::new()),
         "GetDiskUsage" => (Nothing, Vec::new()),
+        "StatPath" => request!(Answer, StatPathRequest { container: container(), path: "/bin".to_owned(), }),
+        "ReadArchive" => request!(Answer, ReadArchiveRequest { container: container(), path: "/etc".to_owned(), }),
+        "ReadFile" => request!(Answer, ReadFileRequest { container: container(), path: "/etc/passwd".to_owned(), }),
+        // Without their data.
+        "WriteArchive" => (Refuse, write_archive().encode_to_vec()),
+        "WriteFile" => (Refuse, write_file().encode_to_vec()),
         "StreamLogs" => request!(Answer, StreamLogsRequest { container: container(), }),
         "FollowLogs" => request!(Answer, FollowLogsRequest {}),
         _ if later_service(method) => (Nothing, Vec::new()),
@@ -107,10 +113,7 @@ pub fn harmless(method: &Method) -> (Does, Vec<u8>) {
 
 /// Services of which nothing is built yet.
 fn later_service(method: &Method) -> bool {
-    matches!(
-        method.service,
-        "wharf.v1.FileService" | "wharf.v1.StatsService"
-    )
+    matches!(method.service, "wharf.v1.StatsService")
 }
 
 fn size() -> v1::TerminalSize {
@@ -168,6 +171,28 @@ fn attach_container() -> v1::attach_container_request::Request {
         expected_run: NO_SUCH_RUN,
         options: None,
     })
+}
+
+fn write_archive() -> v1::WriteArchiveRequest {
+    let start = v1::WriteArchiveStart {
+        container: VICTIM.to_owned(),
+        path: "/tmp".to_owned(),
+        ..Default::default()
+    };
+    v1::WriteArchiveRequest {
+        request: Some(v1::write_archive_request::Request::Start(start)),
+    }
+}
+
+fn write_file() -> v1::WriteFileRequest {
+    let start = v1::WriteFileStart {
+        container: VICTIM.to_owned(),
+        path: "/tmp/file".to_owned(),
+        ..Default::default()
+    };
+    v1::WriteFileRequest {
+        request: Some(v1::write_file_request::Request::Start(start)),
+    }
 }
 
 fn create() -> CreateContainerRequest {

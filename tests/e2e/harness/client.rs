@@ -13,6 +13,7 @@ use wharf_api::metadata::REQUEST_ID;
 use wharf_api::v1::container_service_client::ContainerServiceClient;
 use wharf_api::v1::event_service_client::EventServiceClient;
 use wharf_api::v1::exec_service_client::ExecServiceClient;
+use wharf_api::v1::file_service_client::FileServiceClient;
 use wharf_api::v1::image_service_client::ImageServiceClient;
 use wharf_api::v1::log_service_client::LogServiceClient;
 use wharf_api::v1::system_service_client::SystemServiceClient;
@@ -104,6 +105,10 @@ impl Client {
         EventServiceClient::new(self.channel())
     }
 
+    pub fn files(&self) -> FileServiceClient<Channel> {
+        FileServiceClient::new(self.channel())
+    }
+
     pub fn images(&self) -> ImageServiceClient<Channel> {
         ImageServiceClient::new(self.channel())
     }
@@ -158,6 +163,9 @@ unary! {
     }
     events {
         list_events: ListEventsRequest -> ListEventsResponse,
+    }
+    files {
+        stat_path: StatPathRequest -> StatPathResponse,
     }
     images {
         get_image: GetImageRequest -> GetImageResponse,

@@ -164,7 +164,7 @@ impl Client {
     }
 
     pub async fn run_exec_start(&self, start: RunExecStart) -> Result<Joined, Refusal> {
-        let (sender, requests) = requests!(run_exec_request, RunExecRequest, start);
+        let (sender, requests) = requests!(run_exec_request, RunExecRequest, Box::new(start));
         let answer = self.execs().run_exec(self.request(requests)).await?;
         let messages = answer.into_inner().map(|message| {
             Ok(match message?.response.unwrap() {
@@ -213,7 +213,8 @@ impl Client {
     }
 
     pub async fn run_container(&self, start: RunContainerStart) -> Result<Joined, Refusal> {
-        let (sender, requests) = requests!(run_container_request, RunContainerRequest, start);
+        let (sender, requests) =
+            requests!(run_container_request, RunContainerRequest, Box::new(start));
         let answer = self
             .containers()
             .run_container(self.request(requests))

@@ -286,3 +286,49 @@ pub async fn image_invalid(client: &Client) -> Refusal {
     let start = Start(v1::ImportImageStart::default());
     import(client, vec![start, Data(archive), End(end)]).await
 }
+
+/// A container that does not run, and with it its files.
+async fn with_files(client: &Client, name: &str, read_only_root: bool) {
+    let request = CreateContainerRequest {
+        name: name.to_owned(),
+        spec: Some(v1::ContainerSpec {
+            read_only_root,
+            ..spec::running(&["true"])
+        }),
+        ..Default::default()
+    };
+    client.create_with(request).await.unwrap();
+}
+
+pub async fn path_not_found(client: &Client) -> Refusal {
+    with_files(client, "path-not-found", false).await;
+    let missing = client.read_file("path-not-found", "/no/such/file").await;
+    missing.unwrap_err()
+}
+
+pub async fn path_kind_mismatch(client: &Client) -> Refusal {
+    with_files(client, "path-kind-mismatch", false).await;
+    let directory = client.read_file("path-kind-mismatch", "/etc").await;
+    directory.unwrap_err()
+}
+
+pub async fn root_read_only(client: &Client) -> Refusal {
+    with_files(client, "root-read-only", true).await;
+    client
+        .put("root-read-only", "/file", "x")
+        .await
+        .unwrap_err()
+}
+
+pub async fn archive_invalid(client: &Client) -> Refusal {
+    with_files(client, "archive-invalid", false).await;
+    let start = v1::WriteArchiveStart {
+        container: "archive-invalid".to_owned(),
+        path: "/".to_owned(),
+        ..Default::default()
+    };
+    client
+        .write_archive(start, vec![b'x'; 4_096])
+        .await
+        .unwrap_err()
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::services::v1::{ListPidsRequest, PauseTaskRequest, UpdateTaskRequest};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::connection::Rpc;
 use super::containers::json;
@@ -35,7 +35,12 @@ pub struct ContainerdTask {
     name: Name,
     pid: u32,
     state: Arc<RunState>,
+    exec_starts: Arc<Semaphore>,
 }
+
+/// Starts of execs that a shim is given at once. It does one after the other, and tells no exits meanwhile;
+/// with hundreds of them waiting, containerd 1.6's stops answering at all.
+const EXEC_STARTS: usize = 2;
 
 impl ContainerdTask {
     pub(super) fn new(backend: Containerd, name: Name, pid: u32, state: Arc<RunState>) -> Self {
@@ -44,6 +49,7 @@ impl ContainerdTask {
             name,
             pid,
             state,
+            exec_starts: Arc::new(Semaphore::new(EXEC_STARTS)),
         }
     }
 
@@ -168,6 +174,8 @@ impl Task for ContainerdTask {
     }
 
     async fn exec(&self, start: StartExec) -> Result<ContainerdExec, BackendError> {
+        // Never closed.
+        let _turn = self.exec_starts.acquire().await;
         self.alive()?;
         exec::start(&self.backend, self.name, start).await
     }

@@ -21,6 +21,7 @@ use tracing::Instrument;
 use super::command::{Command, Reply};
 use super::control::Controlled;
 use super::execs::{self, Execs};
+use super::lend::{Loan, Loans};
 use super::record::Record;
 use super::start::Starting;
 use crate::backend::{BackendError, Exit, Found, Task, TaskHandle};
@@ -28,6 +29,7 @@ use crate::engine::core::Core;
 use crate::engine::idempotency::Claim;
 use crate::engine::registry::{Entry, Snapshot};
 use crate::engine::{Error, Stopped};
+use crate::files::{FileError, Root};
 use crate::model::container::RootMount;
 use crate::model::{Cause, Container, Exec, Signal, State, limits};
 use crate::stdio::Stream;
@@ -83,6 +85,8 @@ pub(super) struct Actor {
     pub(super) doubt: Doubt,
     /// Who waits until it is known what the backend has.
     pub(super) settling: Option<oneshot::Sender<()>>,
+    /// What is lent of the root.
+    pub(super) loans: Loans,
     /// Whether the container is gone, and with it the actor.
     pub(super) gone: bool,
 }
@@ -126,6 +130,8 @@ pub(super) enum Outcome {
     Removed(Result<(), BackendError>),
     /// What there is of the container was looked up.
     Found(Result<Found, BackendError>),
+    /// The root was opened, for who asked for it.
+    RootOpened(Reply<Loan>, Result<Root, FileError>),
 }
 
 impl Outcome {
@@ -169,6 +175,7 @@ impl Actor {
         publish: watch::Sender<Snapshot>,
     ) -> Self {
         let record = Record::new(core.clone(), container, publish);
+        let loans = Loans::new(&core.shutdown);
         Self {
             core,
             record,
@@ -195,6 +202,7 @@ impl Actor {
             failures: 0,
             doubt: Doubt::None,
             settling: None,
+            loans,
             gone: false,
         }
     }
@@ -289,6 +297,7 @@ impl Actor {
             Outcome::StartForgotten(result) => self.start_forgotten(result).await,
             Outcome::Removed(result) => self.removed(result).await,
             Outcome::Found(result) => self.found(result).await,
+            Outcome::RootOpened(reply, result) => self.root_opened(reply, result),
         }
         self.next_step();
     }

@@ -11,6 +11,7 @@ use crate::model::{Container, Run, Signal, TerminalSize};
 use std::sync::Arc;
 
 use super::execs::ExecOrder;
+use super::lend::Loan;
 use super::policy::Request;
 
 /// Where an answer goes. Nobody may be there any more: the command is done all the same.
@@ -82,6 +83,10 @@ pub(crate) enum Order {
         reply: Reply<()>,
     },
     Exec(ExecOrder),
+    /// Lend the root, for work on files.
+    LendRoot {
+        reply: Reply<Loan>,
+    },
     /// What the backend has of it, when the server (re)connects; answered once it is settled.
     Settle {
         /// None if the listing, which only shows what has a record, does not show it.
@@ -145,6 +150,7 @@ impl Order {
             Self::Delete { .. } => Some(Request::Delete),
             Self::ListProcesses { .. } => Some(Request::ListProcesses),
             Self::Resize(resize) if resize.early == Early::Refuse => Some(Request::Resize),
+            Self::LendRoot { .. } => Some(Request::LendRoot),
             Self::Resize(_)
             | Self::CloseStdin { .. }
             | Self::Leash { .. }
@@ -168,6 +174,7 @@ impl Order {
             Self::ListProcesses { .. }
             | Self::Leash { .. }
             | Self::Exec(_)
+            | Self::LendRoot { .. }
             | Self::Settle { .. } => (None, None),
         }
     }
@@ -187,6 +194,7 @@ impl Order {
             | Self::CloseStdin { reply, .. }
             | Self::Leash { reply, .. } => drop(reply.send(Err(error))),
             Self::Exec(order) => order.refuse(error),
+            Self::LendRoot { reply } => drop(reply.send(Err(error))),
             Self::Settle { reply, .. } => {
                 let _ = reply.send(());
             }

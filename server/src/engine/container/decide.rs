@@ -86,6 +86,7 @@ impl Actor {
                 reply,
             } => self.delete(cause, &delete, reply).await,
             Order::ListProcesses { reply } => self.list_processes(&span, reply),
+            Order::LendRoot { reply } => self.lend_root(&span, reply),
             Order::Resize(resize) => self.resize(&span, resize).await,
             // Taken before.
             Order::CloseStdin { .. }
@@ -112,6 +113,7 @@ impl Actor {
             | Order::CloseStdin { .. }
             | Order::Leash { .. }
             | Order::Exec(_)
+            | Order::LendRoot { .. }
             | Order::Settle { .. } => self.require_certainty(),
         }
     }

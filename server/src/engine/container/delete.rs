@@ -99,7 +99,9 @@ impl Actor {
         // A task that still runs, of a container out of control, is not removed but discarded.
         let remains = self.remains_of_run();
         let discard = self.unknown_task || self.task.is_some();
+        let root_returned = self.loans.call_back();
         self.begin(&tracing::Span::current(), async move {
+            root_returned.await;
             Outcome::Removed(remove(&core, id, remains, discard).await)
         });
     }

@@ -12,6 +12,7 @@ mod decide;
 mod delete;
 pub(crate) mod execs;
 mod exit;
+pub(crate) mod lend;
 pub mod policy;
 mod record;
 mod settle;

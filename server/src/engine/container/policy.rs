@@ -31,11 +31,13 @@ pub enum Request {
     Resize,
     /// Make or start a further process.
     Exec,
+    /// Read or write files: in the root as its process sees it, or where there is none, alone.
+    LendRoot,
 }
 
 impl Request {
     /// Every request.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Start,
         Self::Stop,
         Self::Restart,
@@ -48,6 +50,7 @@ impl Request {
         Self::ListProcesses,
         Self::Resize,
         Self::Exec,
+        Self::LendRoot,
     ];
 }
 
@@ -186,6 +189,17 @@ pub fn decide(state: State, request: Request) -> Decision {
             | State::Deleting => Refuse(NotRunning),
             State::Failed => Refuse(ControlLost),
         },
+        Request::LendRoot => match state {
+            State::Created
+            | State::Exited
+            | State::BackingOff
+            | State::Running
+            | State::Paused
+            | State::Stopping => Do,
+            State::Starting => Defer,
+            State::Creating | State::Deleting => Refuse(Busy),
+            State::Failed => Refuse(ControlLost),
+        },
     }
 }
 
@@ -224,6 +238,7 @@ mod tests {
         ListProcesses busy  idle    idle    after   do      do      do      idle    idle    idle
         Resize        busy  idle    idle    busy    do      do      do      idle    idle    lost
         Exec          busy  idle    idle    busy    do      paused  idle    idle    idle    lost
+        LendRoot      busy  do      do      after   do      do      do      do      busy    lost
     ";
 
     fn cell(word: &str) -> Decision {

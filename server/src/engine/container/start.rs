@@ -84,7 +84,9 @@ impl Actor {
         // Both stay on the actor's list until the start is known to have got rid of them.
         let remains = self.remains_of_run();
         let forget_start = self.unknown_task;
+        let root_returned = self.loans.call_back();
         self.begin(span, async move {
+            root_returned.await;
             Outcome::Started(launch(core, container, remains, forget_start).await)
         });
     }

@@ -8,7 +8,7 @@ use super::{Caller, Output, Phase, Subject};
 use crate::engine::Error;
 use crate::engine::leave::leave;
 use crate::model::exec::Leash;
-use crate::model::{Container, ExitStatus, OutputStream};
+use crate::model::{ExitStatus, OutputStream};
 use crate::stdio::{Ended, Item, Reader, StdioError};
 
 /// What a caller gets.
@@ -21,7 +21,7 @@ pub struct SessionOutput {
     /// What the caller's leaving does.
     leash: Option<Leash>,
     /// How the start ends that was asked for together with these streams.
-    start: Option<oneshot::Receiver<Result<Arc<Container>, Error>>>,
+    start: Option<oneshot::Receiver<Result<(), Error>>>,
 }
 
 /// How far it is.
@@ -55,10 +55,7 @@ impl SessionOutput {
     }
 
     /// The start that was asked for together with these streams fails them if it fails.
-    pub(in crate::engine) fn expect_start(
-        &mut self,
-        start: oneshot::Receiver<Result<Arc<Container>, Error>>,
-    ) {
+    pub(in crate::engine) fn expect_start(&mut self, start: oneshot::Receiver<Result<(), Error>>) {
         self.start = Some(start);
     }
 
@@ -121,7 +118,7 @@ impl SessionOutput {
             started = start => {
                 self.start = None;
                 // Whoever started it has left: then the state tells.
-                started.map_or(Ok(()), |started| started.map(drop))
+                started.unwrap_or(Ok(()))
             }
             () = self.subject.changed() => Ok(()),
         }

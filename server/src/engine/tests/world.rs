@@ -367,5 +367,5 @@ impl Up {
     }
 }
 
-/// What the engine runs without any container: recovery and sweep.
-pub(super) const IDLE_TASKS: usize = 2;
+/// What the engine runs without any container: recovery, and two sweeps.
+pub(super) const IDLE_TASKS: usize = 3;

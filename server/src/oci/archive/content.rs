@@ -7,14 +7,14 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::blobs::{Blobs, read_error};
-use super::compression::{Compression, Hashing, decompress};
 use super::documents::{self, ConfigJson, LayerType};
+use super::hashing::Hashing;
 use super::root_files::{Lookup, RootFiles};
-use super::tar_reader::TarReader;
 use super::{ArchiveError, ImageContent, Layer, invalid};
 use crate::model::Digest;
 use crate::model::image::{AccountFiles, Descriptor};
 use crate::model::limits::{MAX_ARCHIVE_BYTES, MAX_LAYERS};
+use crate::tarball::{Compression, TarReader, decompress};
 
 const PASSWD: &str = "etc/passwd";
 const GROUP: &str = "etc/group";

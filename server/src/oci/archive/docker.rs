@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 
 use super::blobs::{Blobs, read_error};
-use super::compression::Compression;
 use super::content::{self, Found, assemble};
 use super::documents::{
     self, DescriptorJson, NewManifestJson, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, SavedImageJson,
@@ -19,6 +18,7 @@ use crate::model::Digest;
 use crate::model::image::{Descriptor, Platform};
 use crate::model::limits::MAX_LAYERS;
 use crate::oci::reference;
+use crate::tarball::Compression;
 
 const MANIFEST: &str = "manifest.json";
 /// The tag of an image that has none, in old archives.

@@ -1,7 +1,7 @@
 //! Image archives: OCI layouts and `docker save` tars, plain, gzip or zstd.
 //!
 //! ```text
-//! archive --compression--> tar_reader --unpack--> blobs (scratch, by digest) + names
+//! archive --tarball--> entries --unpack--> blobs (scratch, by digest) + names
 //! names --layout | docker--> manifest, config, layers --content--> ImageContent
 //! ```
 //!
@@ -9,14 +9,13 @@
 //! digest is verified, and no name of an archive becomes a path on the host. Knows no backend.
 
 mod blobs;
-mod compression;
 mod content;
 mod docker;
 mod documents;
+mod hashing;
 mod layout;
 mod platform;
 mod root_files;
-mod tar_reader;
 mod unpack;
 
 use std::collections::BTreeSet;

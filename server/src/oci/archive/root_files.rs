@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 
-use super::tar_reader::{Entry, Kind};
+use crate::tarball::{Entry, Kind};
 
 /// Largest file that is read.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -175,7 +175,7 @@ fn node(entry: &Entry, parent: &str, data: &mut impl Read) -> io::Result<Node> {
     let link = || std::str::from_utf8(&entry.link).unwrap_or("");
     match entry.kind {
         Kind::Directory => Ok(Node::Directory),
-        Kind::Special => Ok(Node::Special),
+        Kind::Fifo | Kind::Device => Ok(Node::Special),
         Kind::Symlink => Ok(Node::Symlink(link().to_owned())),
         Kind::Hardlink => Ok(Node::Hardlink(clean("", link()))),
         Kind::File if entry.size > MAX_FILE_BYTES => Err(io::Error::new(
@@ -221,6 +221,7 @@ fn clean(base: &str, path: &str) -> String {
 )]
 mod tests {
     use super::*;
+    use crate::tarball::Metadata;
 
     const PASSWD: &str = "etc/passwd";
 
@@ -230,6 +231,7 @@ mod tests {
             kind,
             link: link.as_bytes().to_vec(),
             size: data.len() as u64,
+            metadata: Metadata::default(),
         }
     }
 
@@ -307,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_becomes_something_else_loses_its_files() {
-        for kind in [Kind::File, Kind::Special] {
+        for kind in [Kind::File, Kind::Fifo, Kind::Device] {
             assert_eq!(stacked(&[&[FILE], &[(kind, "etc", "")]]), None);
         }
         assert_eq!(

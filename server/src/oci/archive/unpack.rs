@@ -6,11 +6,10 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use super::blobs::{Blobs, read_error};
-use super::compression::decompress;
-use super::tar_reader::{Entry, Kind, TarReader};
 use super::{ArchiveError, invalid};
 use crate::model::Digest;
 use crate::model::limits::{MAX_ARCHIVE_BYTES, MAX_PATH_BYTES};
+use crate::tarball::{Entry, Kind, TarReader, decompress};
 
 /// Entries of one archive: each costs a name in memory. An image of 127 layers needs 130.
 const MAX_ENTRIES: usize = 65_536;
@@ -85,7 +84,7 @@ fn take(
     let name = relative(&entry.path)?;
     match entry.kind {
         Kind::Directory => Ok(()),
-        Kind::Special => Err(invalid(format!("{name:?} is a device or FIFO"))),
+        Kind::Fifo | Kind::Device => Err(invalid(format!("{name:?} is a device or FIFO"))),
         Kind::Hardlink => files.insert(name, Named::Link(relative(&entry.link)?)),
         Kind::Symlink => {
             let target = beside(&name, &entry.link)?;

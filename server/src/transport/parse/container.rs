@@ -17,14 +17,23 @@ use crate::transport::Violations;
 pub(crate) trait Targeted {
     /// Its id or name.
     fn container(&self) -> &str;
+
+    /// The path of the field that says so.
+    fn field(&self) -> &'static str {
+        "container"
+    }
 }
 
 macro_rules! targeted {
-    ($($request:ident),* $(,)?) => {$(
+    ($($request:ident $(in $field:literal)?),* $(,)?) => {$(
         impl Targeted for v1::$request {
             fn container(&self) -> &str {
                 &self.container
             }
+
+            $(fn field(&self) -> &'static str {
+                $field
+            })?
         }
     )*};
 }
@@ -43,11 +52,16 @@ targeted!(
     ListContainerProcessesRequest,
     FollowContainerRequest,
     ResizeContainerRequest,
+    StatPathRequest,
+    ReadArchiveRequest,
+    ReadFileRequest,
+    WriteArchiveStart in "start.container",
+    WriteFileStart in "start.container",
 );
 
 /// Checks which container is meant; false if that cannot be said.
 pub(crate) fn key(request: &impl Targeted, out: &mut Violations) -> bool {
-    name::container(request.container(), &Field::new("container"), out)
+    name::container(request.container(), &Field::new(request.field()), out)
 }
 
 pub(crate) fn create(

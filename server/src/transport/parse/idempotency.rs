@@ -44,6 +44,8 @@ keyed!(
     WriteStdinRequest,
     ExecSyncRequest,
     SignalExecRequest,
+    WriteArchiveStart,
+    WriteFileStart,
 );
 
 /// The call of `request` for the engine.

@@ -12,6 +12,7 @@ pub(crate) mod container;
 pub(crate) mod event;
 pub(crate) mod exec;
 mod field;
+pub(crate) mod file;
 mod filter;
 mod health;
 pub(crate) mod idempotency;

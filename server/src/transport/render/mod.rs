@@ -4,6 +4,7 @@
 pub(super) mod container;
 pub(super) mod event;
 pub(super) mod exec;
+pub(super) mod file;
 pub(super) mod image;
 pub(super) mod log;
 pub(super) mod spec;

@@ -3,7 +3,7 @@
 //! Every method is named here: one that is added to a proto does not compile until somebody decides
 //! what it does.
 
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status};
 use wharf_api::v1;
 
 use super::{Answers, not_supported};
@@ -50,19 +50,6 @@ macro_rules! not_yet {
             )*
         }
     };
-}
-
-not_yet! {
-    file_service_server::FileService
-    answer {
-        stat_path(v1::StatPathRequest) -> StatPathResponse,
-        write_archive(Streaming<v1::WriteArchiveRequest>) -> WriteArchiveResponse,
-        write_file(Streaming<v1::WriteFileRequest>) -> WriteFileResponse,
-    }
-    stream {
-        read_archive(v1::ReadArchiveRequest) -> ReadArchiveStream of ReadArchiveResponse,
-        read_file(v1::ReadFileRequest) -> ReadFileStream of ReadFileResponse,
-    }
 }
 
 not_yet! {

@@ -4,11 +4,13 @@
 mod container;
 mod event;
 mod exec;
+mod file;
 mod image;
 mod later;
 mod log;
 mod stdio;
 mod system;
+mod upload;
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +37,7 @@ use wharf_api::v1::stats_service_server::StatsServiceServer;
 use wharf_api::v1::system_service_server::SystemServiceServer;
 use wharf_api::{METHODS, Method, metadata};
 
+use super::parse::container::Targeted;
 use super::parse::{self, Field};
 use super::{CallError, RequestContext, Violations};
 use crate::engine::{self, Answer, Engine};
@@ -135,7 +138,9 @@ pub async fn build(setup: Setup) -> Result<Services, DescriptorError> {
         .add_service(limited!(ExecServiceServer::new(exec::Execs::new(
             engine.clone()
         ))))
-        .add_service(limited!(FileServiceServer::new(later())))
+        .add_service(limited!(FileServiceServer::new(file::Files::new(
+            engine.clone()
+        ))))
         .add_service(limited!(LogServiceServer::new(log::Logs::new(
             engine.clone()
         ))))
@@ -223,6 +228,17 @@ fn complete<T>(parsed: Option<T>) -> Result<T, CallError> {
     parsed.ok_or(CallError::Bug {
         what: "a request that could not be read has no violation",
     })
+}
+
+/// The same of a request about one container.
+fn parsed_of<R: Targeted, T>(
+    engine: &Engine,
+    request: R,
+    parse: impl FnOnce(R, &mut Violations) -> T,
+) -> Result<T, CallError> {
+    let key = request.container().to_owned();
+    let (about, field) = (About::Container(&key), Field::new(request.field()));
+    parsed_about(engine, about, &field, |out| parse(request, out))
 }
 
 /// A response that says whether it is the stored one of an earlier call.

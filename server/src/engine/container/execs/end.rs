@@ -208,8 +208,9 @@ impl Actor {
         open.into_iter()
             .fold(draft, |draft, (id, state)| match state {
                 ExecState::Running => self.exec_end(draft, id, &exit),
-                ExecState::Starting => self.exec_cut_off(draft, id),
-                ExecState::Created | ExecState::Exited | ExecState::Failed => draft,
+                // They belong to this run, and to no other.
+                ExecState::Starting | ExecState::Created => self.exec_cut_off(draft, id),
+                ExecState::Exited | ExecState::Failed => draft,
             })
     }
 

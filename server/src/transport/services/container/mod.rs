@@ -12,11 +12,11 @@ use wharf_api::v1;
 use wharf_api::v1::ContainerView;
 use wharf_api::v1::container_service_server::ContainerService;
 
-use super::{About, Answers, complete, keyed, parsed, parsed_about};
+use super::{Answers, complete, keyed, parsed, parsed_of};
 use crate::engine::{self, Engine};
 use crate::model::{Container, Run};
 use crate::transport::parse::container::Targeted;
-use crate::transport::parse::{Field, idempotency};
+use crate::transport::parse::idempotency;
 use crate::transport::{CallError, RequestContext, Violations, parse, render};
 
 /// The service.
@@ -36,9 +36,7 @@ impl Containers {
         request: R,
         parse: impl FnOnce(R, &mut Violations) -> T,
     ) -> Result<T, CallError> {
-        let key = request.container().to_owned();
-        let (about, field) = (About::Container(&key), Field::new("container"));
-        parsed_about(&self.engine, about, &field, |out| parse(request, out))
+        parsed_of(&self.engine, request, parse)
     }
 
     fn show(&self, container: &Container, view: ContainerView) -> v1::Container {

@@ -3,18 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tracing::Instrument;
 use wharf_api::v1;
-use wharf_api::v1::import_image_request::Request as Message;
 
 use super::spool::{Spool, Spooled};
 use super::{Images, parsed};
 use crate::engine::{Answer, ImportImage};
-use crate::model::{Digest, Image, limits};
-use crate::transport::parse::{idempotency, reason};
+use crate::model::Image;
+use crate::transport::parse::idempotency;
+use crate::transport::services::upload::{self, Content};
 use crate::transport::{CallError, RequestContext, parse};
 
 impl Images {
@@ -24,7 +24,7 @@ impl Images {
         context: &RequestContext,
         mut messages: impl Stream<Item = Result<v1::ImportImageRequest, Status>> + Unpin,
     ) -> Result<Answer<Vec<Arc<Image>>>, CallError> {
-        let start = start(&mut messages).await?;
+        let start = upload::start(&mut messages).await?;
         let import = parsed(&self.engine, |out| parse::image::import(&start, out))?;
         let Spooled { file, digest } = receive(&mut messages, &self.spool, &self.tasks).await?;
 
@@ -49,24 +49,6 @@ impl Images {
     }
 }
 
-/// The next message, or what came instead of one.
-async fn next(
-    messages: &mut (impl Stream<Item = Result<v1::ImportImageRequest, Status>> + Unpin),
-) -> Result<Option<v1::ImportImageRequest>, CallError> {
-    Ok(messages.next().await.transpose()?)
-}
-
-pub(super) async fn start(
-    messages: &mut (impl Stream<Item = Result<v1::ImportImageRequest, Status>> + Unpin),
-) -> Result<v1::ImportImageStart, CallError> {
-    match next(messages).await? {
-        Some(v1::ImportImageRequest {
-            request: Some(Message::Start(start)),
-        }) => Ok(start),
-        other => Err(unexpected("start", other.as_ref())),
-    }
-}
-
 pub(super) async fn receive(
     messages: &mut (impl Stream<Item = Result<v1::ImportImageRequest, Status>> + Unpin),
     dir: &Path,
@@ -74,62 +56,9 @@ pub(super) async fn receive(
 ) -> Result<Spooled, CallError> {
     let mut spool = Spool::create(dir, tasks).await?;
     loop {
-        let message = next(messages).await?;
-        match message
-            .as_ref()
-            .and_then(|message| message.request.as_ref())
-        {
-            Some(Message::Data(data)) => {
-                check_piece(data)?;
-                spool.write(data).await?;
-            }
-            Some(Message::End(end)) => {
-                check_digest(&end.digest)?;
-                if let Some(more) = next(messages).await? {
-                    return Err(unexpected("end of stream", Some(&more)));
-                }
-                return spool.finish(end).await;
-            }
-            Some(Message::Start(_)) | None => {
-                return Err(unexpected("data or end", message.as_ref()));
-            }
+        match upload::next(messages).await? {
+            Content::Data(data) => spool.write(&data).await?,
+            Content::End(end) => return spool.finish(&end).await,
         }
     }
-}
-
-fn check_piece(data: &[u8]) -> Result<(), CallError> {
-    if data.len() <= limits::MAX_ARCHIVE_CHUNK {
-        return Ok(());
-    }
-    Err(CallError::invalid(
-        "data",
-        reason::TOO_LONG,
-        format!(
-            "{} bytes; at most {} are allowed in one message",
-            data.len(),
-            limits::MAX_ARCHIVE_CHUNK
-        ),
-    ))
-}
-
-fn check_digest(digest: &str) -> Result<(), CallError> {
-    if digest.is_empty() || digest.parse::<Digest>().is_ok() {
-        return Ok(());
-    }
-    Err(CallError::invalid(
-        "end.digest",
-        reason::MALFORMED,
-        "must be \"sha256:\" and 64 lower-case hex digits",
-    ))
-}
-
-fn unexpected(expected: &'static str, message: Option<&v1::ImportImageRequest>) -> CallError {
-    let got = match message.map(|message| &message.request) {
-        None => "end of stream",
-        Some(None) => "an empty message",
-        Some(Some(Message::Start(_))) => "start",
-        Some(Some(Message::Data(_))) => "data",
-        Some(Some(Message::End(_))) => "end",
-    };
-    CallError::StreamProtocol { expected, got }
 }

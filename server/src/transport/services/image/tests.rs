@@ -14,10 +14,11 @@ use tonic::Status;
 use wharf_api::v1;
 use wharf_api::v1::import_image_request::Request as Message;
 
-use super::import::{receive, start};
+use super::import::receive;
 use super::spool::Spooled;
 use crate::model::Digest;
 use crate::transport::CallError;
+use crate::transport::services::upload::start;
 
 fn messages(
     messages: Vec<Message>,

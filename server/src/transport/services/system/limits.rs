@@ -44,7 +44,7 @@ fn sizes() -> [(&'static str, u64); 25] {
     ]
 }
 
-fn counts() -> [(&'static str, u64); 19] {
+fn counts() -> [(&'static str, u64); 21] {
     [
         ("max_log_positions", l::MAX_LOG_POSITIONS as u64),
         ("max_concurrent_streams", l::MAX_CONCURRENT_STREAMS.into()),
@@ -52,6 +52,8 @@ fn counts() -> [(&'static str, u64); 19] {
         ("default_page_size", l::DEFAULT_PAGE as u64),
         ("max_page_size", l::MAX_PAGE as u64),
         ("max_containers", l::MAX_CONTAINERS as u64),
+        ("max_archive_depth", l::MAX_ARCHIVE_DEPTH as u64),
+        ("max_archive_directories", l::MAX_ARCHIVE_DIRECTORIES as u64),
         ("max_labels", l::MAX_LABELS as u64),
         ("max_env", l::MAX_ENV as u64),
         ("max_mounts", l::MAX_MOUNTS as u64),

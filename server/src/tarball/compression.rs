@@ -3,9 +3,6 @@
 use std::io::{self, BufRead, Read};
 
 use flate2::bufread::MultiGzDecoder;
-use sha2::{Digest as _, Sha256};
-
-use crate::model::Digest;
 
 /// RFC 1952, 2.3.1.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -18,14 +15,14 @@ const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compression {
+pub(crate) enum Compression {
     None,
     Gzip,
     Zstd,
 }
 
 impl Compression {
-    pub(super) fn of(start: &[u8]) -> Self {
+    pub(crate) fn of(start: &[u8]) -> Self {
         if start.starts_with(&GZIP) {
             return Self::Gzip;
         }
@@ -41,7 +38,7 @@ impl Compression {
 ///
 /// # Errors
 /// If the start cannot be read.
-pub(super) fn decompress<'a>(
+pub(crate) fn decompress<'a>(
     mut reader: impl BufRead + Send + 'a,
 ) -> io::Result<(Compression, Box<dyn Read + Send + 'a>)> {
     let compression = Compression::of(reader.fill_buf()?);
@@ -55,46 +52,6 @@ pub(super) fn decompress<'a>(
         }
     };
     Ok((compression, plain))
-}
-
-/// Hashes and counts what is read, and refuses to read more than a limit.
-pub(super) struct Hashing<R> {
-    inner: R,
-    hasher: Sha256,
-    read: u64,
-    limit: u64,
-}
-
-impl<R: Read> Hashing<R> {
-    pub(super) fn new(inner: R, limit: u64) -> Self {
-        Self {
-            inner,
-            hasher: Sha256::new(),
-            read: 0,
-            limit,
-        }
-    }
-
-    /// Reads to the end; digest and size of it all.
-    ///
-    /// # Errors
-    /// Whatever the stream gives; `FileTooLarge` beyond the limit.
-    pub(super) fn finish(mut self) -> io::Result<(Digest, u64)> {
-        io::copy(&mut self, &mut io::sink())?;
-        Ok((Digest::from_hash(self.hasher.finalize().into()), self.read))
-    }
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let got = self.inner.read(buffer)?;
-        self.read += got as u64;
-        if self.read > self.limit {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.hasher.update(&buffer[..got]);
-        Ok(got)
-    }
 }
 
 #[cfg(test)]
@@ -150,13 +107,5 @@ mod tests {
         for stream in [gzip(&data), zstd] {
             assert!(plain(&stream[..stream.len() - 3]).is_err());
         }
-    }
-
-    #[test]
-    fn no_more_than_the_limit_is_read() {
-        let within = Hashing::new(&b"12345"[..], 5).finish().expect("within");
-        assert_eq!(within, (Digest::of(b"12345"), 5));
-        let error = Hashing::new(io::repeat(0), 5).finish().expect_err("beyond");
-        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     }
 }

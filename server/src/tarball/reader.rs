@@ -16,37 +16,63 @@ const BLOCK: usize = 512;
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 /// Largest entry: far above any limit of ours, and low enough to count with.
 const MAX_DATA_BYTES: u64 = 1 << 60;
+/// What the names of extended attributes begin with in pax headers.
+pub(super) const XATTR_PREFIX: &str = "SCHILY.xattr.";
 /// Where an old GNU sparse header, and each of its continuations, says that one more follows.
 const SPARSE_MORE: usize = 482;
 const SPARSE_CONTINUED_MORE: usize = 504;
+const MODE_BITS: u32 = 0o7777;
+const NANOSECONDS: u32 = 1_000_000_000;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// A regular file: its data can be read.
     File,
     Directory,
     Symlink,
     Hardlink,
-    /// A device or FIFO.
-    Special,
+    Fifo,
+    Device,
 }
 
 /// One entry. Its data is read from the [`TarReader`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// As in the archive.
-    pub(super) path: Vec<u8>,
-    pub(super) kind: Kind,
+    pub(crate) path: Vec<u8>,
+    pub(crate) kind: Kind,
     /// Target of a link.
-    pub(super) link: Vec<u8>,
+    pub(crate) link: Vec<u8>,
     /// Bytes of data that follow.
-    pub(super) size: u64,
+    pub(crate) size: u64,
+    pub(crate) metadata: Metadata,
+}
+
+/// What an archive says of a file besides its contents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Metadata {
+    /// Permission bits, 0..=07777.
+    pub(crate) mode: u32,
+    pub(crate) uid: u64,
+    pub(crate) gid: u64,
+    pub(crate) modified: Timestamp,
+    /// Extended attributes: names with their values.
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Whether the data is a map of holes and what is between them, in one of GNU tar's forms.
+    pub(crate) is_sparse: bool,
+}
+
+/// A time since 1970.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Timestamp {
+    pub(crate) seconds: i64,
+    pub(crate) nanoseconds: u32,
 }
 
 /// A tar stream. As a reader it gives the current entry's data.
 #[derive(Debug)]
-pub(super) struct TarReader<R> {
+pub(crate) struct TarReader<R> {
     inner: R,
     data: u64,
     padding: u64,
@@ -59,10 +85,15 @@ struct Extension {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
+    uid: Option<u64>,
+    gid: Option<u64>,
+    modified: Option<Timestamp>,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    is_sparse: bool,
 }
 
 impl<R: Read> TarReader<R> {
-    pub(super) fn new(inner: R) -> Self {
+    pub(crate) fn new(inner: R) -> Self {
         Self {
             inner,
             data: 0,
@@ -72,7 +103,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The stream beneath, as far as it was read.
-    pub(super) fn into_inner(self) -> R {
+    pub(crate) fn into_inner(self) -> R {
         self.inner
     }
 
@@ -80,7 +111,7 @@ impl<R: Read> TarReader<R> {
     ///
     /// # Errors
     /// `UnexpectedEof` or `InvalidData` for what is no tar; whatever the stream beneath gives.
-    pub(super) fn next_entry(&mut self) -> io::Result<Option<Entry>> {
+    pub(crate) fn next_entry(&mut self) -> io::Result<Option<Entry>> {
         let mut extension = Extension::default();
         loop {
             self.skip()?;
@@ -107,16 +138,18 @@ impl<R: Read> TarReader<R> {
         &mut self,
         block: &[u8; BLOCK],
         kind: EntryType,
-        extension: Extension,
+        mut extension: Extension,
     ) -> io::Result<Entry> {
         let header = Header::from_byte_slice(block);
         if kind == EntryType::GNUSparse {
             self.skip_sparse_map(block)?;
+            extension.is_sparse = true;
         }
-        let path = extension.path;
+        let path = extension.path.take();
         let path = path.unwrap_or_else(|| header.path_bytes().into_owned());
         let link = extension
             .link
+            .take()
             .or_else(|| header.link_name_bytes().map(|link| link.into_owned()))
             .unwrap_or_default();
         let kind = kind_of(kind, &path)?;
@@ -124,7 +157,7 @@ impl<R: Read> TarReader<R> {
             (Kind::File, Some(size)) => size,
             (Kind::File, None) => header.entry_size()?,
             // Whatever the header says: these have no data.
-            (Kind::Directory | Kind::Symlink | Kind::Hardlink | Kind::Special, _) => 0,
+            (Kind::Directory | Kind::Symlink | Kind::Hardlink | Kind::Fifo | Kind::Device, _) => 0,
         };
         self.begin(size)?;
         Ok(Entry {
@@ -132,6 +165,7 @@ impl<R: Read> TarReader<R> {
             kind,
             link,
             size,
+            metadata: extension.metadata(header)?,
         })
     }
 
@@ -245,14 +279,88 @@ impl Extension {
         match key {
             b"path" => self.path = Some(value.to_vec()),
             b"linkpath" => self.link = Some(value.to_vec()),
-            b"size" => {
-                let size = decimal(value).ok_or_else(|| invalid("a pax size is no number"))?;
-                self.size = Some(size);
+            b"size" => self.size = Some(number(value)?),
+            b"uid" => self.uid = Some(number(value)?),
+            b"gid" => self.gid = Some(number(value)?),
+            b"mtime" => {
+                let time = Timestamp::parse(value);
+                self.modified = Some(time.ok_or_else(|| invalid("a pax time is malformed"))?);
             }
-            _ => {}
+            _ if key.starts_with(b"GNU.sparse.") => self.is_sparse = true,
+            _ => {
+                let xattr = key.strip_prefix(XATTR_PREFIX.as_bytes());
+                self.xattrs
+                    .extend(xattr.map(|name| (name.to_vec(), value.to_vec())));
+            }
         }
         Ok(())
     }
+
+    fn metadata(self, header: &Header) -> io::Result<Metadata> {
+        let old = header.as_old();
+        let seconds = || -> io::Result<Timestamp> {
+            let seconds = numeric(&old.mtime, || header.mtime())?;
+            Ok(Timestamp {
+                seconds: i64::try_from(seconds).map_err(|_| invalid("a tar time is malformed"))?,
+                nanoseconds: 0,
+            })
+        };
+        Ok(Metadata {
+            mode: numeric(&old.mode, || header.mode())? & MODE_BITS,
+            uid: self
+                .uid
+                .map_or_else(|| numeric(&old.uid, || header.uid()), Ok)?,
+            gid: self
+                .gid
+                .map_or_else(|| numeric(&old.gid, || header.gid()), Ok)?,
+            modified: self.modified.map_or_else(seconds, Ok)?,
+            xattrs: self.xattrs,
+            is_sparse: self.is_sparse,
+        })
+    }
+}
+
+impl Timestamp {
+    /// `seconds`, `seconds.fraction`, or either with a minus sign.
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
+        let (sign, digits) = match text.strip_prefix(b"-") {
+            Some(digits) => (-1, digits),
+            None => (1, text),
+        };
+        let mut parts = digits.splitn(2, |byte| *byte == b'.');
+        let seconds = i64::try_from(decimal(parts.next()?)?).ok()? * sign;
+        let fraction = parts.next().map_or(Some(0), nanoseconds)?;
+        Some(match (sign, fraction) {
+            // What is before a full second is counted from the one before.
+            (-1, 1..) => Self {
+                seconds: seconds.checked_sub(1)?,
+                nanoseconds: NANOSECONDS - fraction,
+            },
+            _ => Self {
+                seconds,
+                nanoseconds: fraction,
+            },
+        })
+    }
+}
+
+/// The first nine digits of a fraction.
+fn nanoseconds(fraction: &[u8]) -> Option<u32> {
+    let mut digits = fraction.to_vec();
+    digits.resize(9, b'0');
+    u32::try_from(decimal(&digits)?).ok()
+}
+
+/// A field of a header; one that is empty counts as 0, as with Go's reader.
+fn numeric<T: Default>(field: &[u8], read: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    if field.iter().all(|byte| matches!(byte, 0 | b' ')) {
+        return Ok(T::default());
+    }
+    read().map_err(|_| invalid("a tar header has a malformed number"))
+}
+
+fn number(text: &[u8]) -> io::Result<u64> {
+    decimal(text).ok_or_else(|| invalid("a pax header has a malformed number"))
 }
 
 type Record<'a> = (&'a [u8], &'a [u8]);
@@ -283,8 +391,10 @@ fn kind_of(kind: EntryType, path: &[u8]) -> io::Result<Kind> {
         Ok(Kind::Symlink)
     } else if kind.is_hard_link() {
         Ok(Kind::Hardlink)
-    } else if kind.is_character_special() || kind.is_block_special() || kind.is_fifo() {
-        Ok(Kind::Special)
+    } else if kind.is_fifo() {
+        Ok(Kind::Fifo)
+    } else if kind.is_character_special() || kind.is_block_special() {
+        Ok(Kind::Device)
     } else {
         Err(invalid("a tar entry is of an unknown type"))
     }
@@ -422,6 +532,32 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         assert!(read_all(b"").expect("empty").is_empty());
         assert!(read_all(&[0; 1_024]).expect("ended").is_empty());
+    }
+
+    #[test]
+    fn times_have_nanoseconds_and_may_be_before_1970() {
+        let time = |seconds, nanoseconds| {
+            Some(Timestamp {
+                seconds,
+                nanoseconds,
+            })
+        };
+        assert_eq!(Timestamp::parse(b"12"), time(12, 0));
+        assert_eq!(Timestamp::parse(b"12.5"), time(12, 500_000_000));
+        assert_eq!(Timestamp::parse(b"12.0000000019"), time(12, 1));
+        assert_eq!(Timestamp::parse(b"-1"), time(-1, 0));
+        assert_eq!(Timestamp::parse(b"-1.25"), time(-2, 750_000_000));
+        for malformed in [
+            &b""[..],
+            b"-",
+            b"1.x",
+            b"x",
+            b".5",
+            b"1.2.3",
+            b"99999999999999999999",
+        ] {
+            assert_eq!(Timestamp::parse(malformed), None);
+        }
     }
 
     proptest! {
