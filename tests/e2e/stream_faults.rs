@@ -6,7 +6,6 @@ use futures_util::future::join_all;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use rustix::process::Signal;
 use wharf_api::v1::{self, ContainerSpec, CreateContainerRequest, LogSpec};
-use wharf_client::RetryPolicy;
 
 use crate::harness::streams::exec;
 use crate::harness::wait::so;
@@ -16,8 +15,7 @@ use crate::logs::Lines;
 const WRITERS: usize = 20;
 
 /// Numbered lines as fast as it can, and a last word when it is asked to end.
-const NUMBERS: &str =
-    "trap 'echo bye; exit 0' TERM; i=0; while :; do echo $i; i=$((i+1)); done";
+const NUMBERS: &str = "trap 'echo bye; exit 0' TERM; i=0; while :; do echo $i; i=$((i+1)); done";
 
 async fn run_writer(client: &Client, name: &str, spec: ContainerSpec) {
     client
@@ -38,7 +36,11 @@ fn must_be_whole(name: &str, text: &[u8]) -> u64 {
     let numbers = numbers.unwrap_or_else(|| panic!("{name} ends without its last word"));
     let mut next = 0;
     for line in numbers.lines() {
-        assert_eq!(line.parse(), Ok(next), "{name}: a line is missing, doubled or torn");
+        assert_eq!(
+            line.parse(),
+            Ok(next),
+            "{name}: a line is missing, doubled or torn"
+        );
         next += 1;
     }
     next
@@ -48,7 +50,10 @@ fn must_be_whole(name: &str, text: &[u8]) -> u64 {
 async fn whole_log<'a>(client: &'a Client, name: &str) -> Lines<'a> {
     let mut lines = Lines::of(client);
     let over = |lines: &Lines<'_>| lines.marks.iter().any(|mark| mark.starts_with("exited"));
-    assert!(lines.read(name, over).await, "the log of {name} does not end");
+    assert!(
+        lines.read(name, over).await,
+        "the log of {name} does not end"
+    );
     lines
 }
 
@@ -61,11 +66,11 @@ fn faults_of_the_server_lose_no_line_of_twenty_containers_that_write_at_full_spe
             run_writer(&client, name, spec::running(&["sh", "-c", NUMBERS])).await;
         }
         // One reader goes on by itself over everything.
-        let library = wharf_client::Client::connect(
-            &format!("unix://{}", world.wharfd.socket().display()),
-            RetryPolicy::default(),
-        );
-        let following = tokio::spawn(follow(library.unwrap(), names[0].clone()));
+        let address = format!("unix://{}", world.wharfd.socket().display());
+        let library = wharf_client::Client::connect(address.as_str())
+            .await
+            .unwrap();
+        let following = tokio::spawn(follow(library, names[0].clone()));
         let mut random = StdRng::seed_from_u64(tier::seed());
         let kills = if tier::is_long() { 20 } else { 5 };
         for _ in 0..kills {
@@ -135,7 +140,10 @@ fn faults_of_the_keeper_are_told_as_gaps_and_output_is_recorded_again() {
         }
         let before = lines.text.len();
         let more = |lines: &Lines<'_>| lines.text.len() > before + 10_000;
-        assert!(lines.read("writer", more).await, "nothing is recorded again");
+        assert!(
+            lines.read("writer", more).await,
+            "nothing is recorded again"
+        );
         let state = client.state("writer").await.unwrap();
         assert_eq!(state, v1::container::State::Running);
         let gaps = lines.marks.iter().filter(|mark| mark.starts_with("gap"));
@@ -151,10 +159,14 @@ async fn kill_keeper(world: &World) {
     let before = keeper::pids(world.directory());
     assert_eq!(before.len(), 1);
     keeper::signal(world.directory(), Signal::KILL);
-    until("another keeper is there", Duration::from_secs(15), async || {
-        let now = keeper::pids(world.directory());
-        so(now.len() == 1 && now != before, || format!("{now:?}"))
-    })
+    until(
+        "another keeper is there",
+        Duration::from_secs(15),
+        async || {
+            let now = keeper::pids(world.directory());
+            so(now.len() == 1 && now != before, || format!("{now:?}"))
+        },
+    )
     .await;
 }
 
@@ -184,7 +196,7 @@ fn faults_and_rotation_leave_a_follower_no_line_short_and_slow_readers_slow_nobo
         // Many small segments, and all of them kept.
         let rotating = ContainerSpec {
             log: Some(LogSpec {
-                max_file_bytes: 512 << 10,
+                max_bytes: 512 << 10,
                 max_files: 100,
                 ..Default::default()
             }),
@@ -210,7 +222,12 @@ async fn standing_still(client: &Client) -> tonic::Streaming<v1::StreamLogsRespo
         follow: true,
         ..Default::default()
     });
-    let mut messages = client.logs().stream_logs(request).await.unwrap().into_inner();
+    let mut messages = client
+        .logs()
+        .stream_logs(request)
+        .await
+        .unwrap()
+        .into_inner();
     messages.message().await.unwrap();
     messages
 }
@@ -225,7 +242,12 @@ fn read_at(client: &Client, pause: Duration) -> impl Future<Output = Vec<u8>> + 
             stop_at_exit: true,
             ..Default::default()
         });
-        let mut messages = client.logs().stream_logs(request).await.unwrap().into_inner();
+        let mut messages = client
+            .logs()
+            .stream_logs(request)
+            .await
+            .unwrap()
+            .into_inner();
         let mut text = Vec::new();
         while let Some(message) = messages.message().await.unwrap() {
             match message.response {
