@@ -45,7 +45,15 @@ impl<'a> Lines<'a> {
         });
         let answered = self.client.logs().stream_logs(request).await;
         let mut messages = answered.unwrap().into_inner();
-        while let Ok(Some(message)) = messages.message().await {
+        loop {
+            let message = match messages.message().await {
+                Ok(Some(message)) => message,
+                Ok(None) => return false,
+                Err(status) => {
+                    eprintln!("the log of {container} breaks off: {status}");
+                    return false;
+                }
+            };
             self.cursor = Some(message.cursor);
             let run = message.run;
             match message.response.unwrap() {
@@ -62,7 +70,6 @@ impl<'a> Lines<'a> {
                 return true;
             }
         }
-        false
     }
 
     /// That each run's lines are there once, in order, from its first on.

@@ -130,24 +130,25 @@ fn faults_of_the_keeper_are_told_as_gaps_and_output_is_recorded_again() {
             .unwrap();
         joined.started().await.unwrap();
         let mut lines = Lines::of(&client);
-        let mut kills = 0;
-        while kills < 5 {
+        let gaps = |lines: &Lines<'_>| {
+            let marks = lines.marks.iter();
+            marks.filter(|mark| mark.starts_with("gap")).count()
+        };
+        let kills = 5;
+        for kill in 1..=kills {
+            kill_keeper(world).await;
+            let told = |lines: &Lines<'_>| gaps(lines) == kill;
+            assert!(lines.read("writer", told).await, "no gap is told");
             let before = lines.text.len();
             let more = |lines: &Lines<'_>| lines.text.len() > before + 10_000;
-            assert!(lines.read("writer", more).await);
-            kill_keeper(world).await;
-            kills += 1;
+            assert!(
+                lines.read("writer", more).await,
+                "nothing is recorded again"
+            );
         }
-        let before = lines.text.len();
-        let more = |lines: &Lines<'_>| lines.text.len() > before + 10_000;
-        assert!(
-            lines.read("writer", more).await,
-            "nothing is recorded again"
-        );
+        assert_eq!(gaps(&lines), kills, "{:?}", lines.marks);
         let state = client.state("writer").await.unwrap();
         assert_eq!(state, v1::container::State::Running);
-        let gaps = lines.marks.iter().filter(|mark| mark.starts_with("gap"));
-        assert_eq!(gaps.count(), kills, "{:?}", lines.marks);
         must_rise(&lines.text);
         // The exec lived through it, too.
         let whole = joined.whole().await.unwrap();

@@ -43,6 +43,8 @@ pub(super) struct Actor {
     pub(super) task: Option<TaskHandle>,
     /// The standard streams of that run.
     pub(super) stream: Option<Arc<Stream>>,
+    /// Those of the run that is being started: held from before, so that they stay the same ones.
+    pub(super) next_stream: Option<Arc<Stream>>,
     /// Further processes, and what goes on beside the operation.
     pub(super) execs: Execs,
     /// Whether the streams that a caller had before the server's restart have not been taken up.
@@ -181,6 +183,7 @@ impl Actor {
             record,
             task: None,
             stream: None,
+            next_stream: None,
             execs: Execs::default(),
             is_cut: false,
             remains: false,

@@ -83,11 +83,13 @@ impl Actor {
         let (core, container) = (self.core.clone(), self.record.snapshot());
         // Both stay on the actor's list until the start is known to have got rid of them.
         let remains = self.remains_of_run();
+        let stream = self.core.run_stream(&container, container.run);
+        self.next_stream = Some(stream.clone());
         let forget_start = self.unknown_task;
         let root_returned = self.loans.call_back();
         self.begin(span, async move {
             root_returned.await;
-            Outcome::Started(launch(core, container, remains, forget_start).await)
+            Outcome::Started(launch(core, container, stream, remains, forget_start).await)
         });
     }
 
@@ -185,7 +187,8 @@ impl Actor {
     /// A new run's processes are to be watched.
     pub(super) fn watch_run(&mut self, task: TaskHandle) {
         let container = self.record.container();
-        self.stream = Some(self.core.run_stream(container, container.run));
+        let of_run = || self.core.run_stream(container, container.run);
+        self.stream = Some(self.next_stream.take().unwrap_or_else(of_run));
         self.task = Some(task);
         self.remains = false;
         self.unknown_task = false;
@@ -208,6 +211,7 @@ impl Actor {
     /// No process has run. `error` is for whoever waits for the start, if anybody still does.
     pub(super) async fn start_failed(&mut self, failure: Failure, error: Option<Error>) {
         self.interrupted = false;
+        self.next_stream = None;
         let container = self.record.container();
         let before = Run(container.run.0.saturating_sub(1));
         let state = if before == Run::default() {
@@ -257,6 +261,7 @@ pub(crate) struct StoredStart {
 async fn launch(
     core: Arc<Core>,
     container: Arc<Container>,
+    stream: Arc<Stream>,
     remains: Option<Remains>,
     forget_start: bool,
 ) -> Result<TaskHandle, BackendError> {
@@ -268,7 +273,6 @@ async fn launch(
     }
     let network_pid = network_pid(&core, &container)?;
     let run = container.run;
-    let stream = core.run_stream(&container, run);
     let stdio = open_streams(&stream).await?;
     let start = Start {
         terminal_size: container.terminal_size,
