@@ -24,6 +24,7 @@ mod exec_races;
 mod harness;
 mod proxy;
 
+mod attach;
 mod bad_input;
 mod chaos;
 mod cli;
