@@ -78,7 +78,6 @@ pub async fn terminal_not_allocated(client: &Client) -> Refusal {
     let request = v1::ResizeContainerRequest {
         container: "no-terminal".to_owned(),
         size: Some(size),
-        ..Default::default()
     };
     let of_main = client.resize_container(request).await.unwrap_err();
     let request = v1::ResizeExecRequest {
