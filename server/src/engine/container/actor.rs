@@ -23,7 +23,7 @@ use super::control::Controlled;
 use super::execs::{self, Execs};
 use super::lend::{Loan, Loans};
 use super::record::Record;
-use super::start::Starting;
+use super::start::{Launched, Starting};
 use crate::backend::{BackendError, Exit, Found, Task, TaskHandle};
 use crate::engine::core::Core;
 use crate::engine::idempotency::Claim;
@@ -43,8 +43,6 @@ pub(super) struct Actor {
     pub(super) task: Option<TaskHandle>,
     /// The standard streams of that run.
     pub(super) stream: Option<Arc<Stream>>,
-    /// Those of the run that is being started: held from before, so that they stay the same ones.
-    pub(super) next_stream: Option<Arc<Stream>>,
     /// Further processes, and what goes on beside the operation.
     pub(super) execs: Execs,
     /// Whether the streams that a caller had before the server's restart have not been taken up.
@@ -119,7 +117,7 @@ pub(super) enum Outcome {
     Created(Result<Vec<RootMount>, BackendError>),
     /// A create was undone.
     Undone(Result<(), BackendError>),
-    Started(Result<TaskHandle, BackendError>),
+    Started(Result<Launched, BackendError>),
     /// A signal of a stop was sent.
     StopSignaled(Signal, Result<(), BackendError>),
     /// What one command asked of the running container was done.
@@ -183,7 +181,6 @@ impl Actor {
             record,
             task: None,
             stream: None,
-            next_stream: None,
             execs: Execs::default(),
             is_cut: false,
             remains: false,
