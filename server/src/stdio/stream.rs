@@ -179,7 +179,7 @@ impl Stream {
             let stream = self.name.clone();
             let (answer, mut descriptors) = calls.call(Call::TakeStdin { stream }).await?;
             if let (Answer::Stdin {}, Some(end)) = (answer, descriptors.pop()) {
-                self.input.open(end)?;
+                self.input.open(end);
             }
         }
         Ok(())
@@ -218,7 +218,7 @@ impl Stream {
             let ours = stdin
                 .try_clone()
                 .map_err(StdioError::fifo(&self.place.fifos))?;
-            self.input.open(ours)?;
+            self.input.open(ours);
         }
         let open = Open {
             stream: self.name.clone(),
