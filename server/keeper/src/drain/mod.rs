@@ -1,6 +1,7 @@
 //! The thread that reads outputs and writes recordings. It is the only one that touches a disk; if the
 //! disk is frozen, so is this thread, and the other one is not.
 
+mod buffer;
 mod recorder;
 mod stream;
 
@@ -12,15 +13,13 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::EventFlags;
 use wharf_keeper::protocol::Refusal;
 
+use self::buffer::Buffer;
 pub(crate) use self::stream::Stream;
 use self::stream::parse_token;
 use crate::link::{Command, DrainEnd, Event, Key, Setup};
 use crate::log;
 use crate::poller::Poller;
 use crate::upgrade;
-
-/// One buffer for all.
-const BUFFER_BYTES: usize = 256 * 1024;
 
 /// What could not be written is tried again so often.
 const RETRY: Duration = Duration::from_secs(1);
@@ -39,7 +38,8 @@ pub(crate) struct Drain {
     /// Streams whose recordings owe something.
     owing: BTreeSet<Key>,
     retry_at: Instant,
-    buffer: Vec<u8>,
+    /// One for all.
+    buffer: Buffer,
 }
 
 /// What is left when the thread ends.
@@ -62,7 +62,7 @@ impl Drain {
             deadlines: BTreeSet::new(),
             owing: BTreeSet::new(),
             retry_at: Instant::now(),
-            buffer: vec![0; BUFFER_BYTES],
+            buffer: Buffer::new(),
         })
     }
 
@@ -106,7 +106,7 @@ impl Drain {
     fn on_output(&mut self, token: u64) {
         let (key, output) = parse_token(token);
         if let Some(stream) = self.streams.get_mut(&key) {
-            stream.read(output, &self.poller, &mut self.buffer);
+            stream.read(output, &self.poller, self.buffer.bytes());
             self.after_reading(key);
         }
     }
@@ -151,7 +151,7 @@ impl Drain {
         stream.recorder.settle();
         if let Some(deadline) = stream.finishing {
             self.deadlines.insert((deadline, key));
-            stream.read_all(&self.poller, &mut self.buffer);
+            stream.read_all(&self.poller, self.buffer.bytes());
         }
         let found = before.ended.filter(|_| stream.finished.is_none());
         if let Some(end) = found {
@@ -184,7 +184,7 @@ impl Drain {
         }
         stream.finishing = Some(deadline);
         self.deadlines.insert((deadline, key));
-        stream.read_all(&self.poller, &mut self.buffer);
+        stream.read_all(&self.poller, self.buffer.bytes());
         self.after_reading(key);
     }
 
@@ -244,7 +244,7 @@ impl Drain {
         {
             self.deadlines.remove(&(deadline, key));
             if let Some(stream) = self.streams.get_mut(&key) {
-                stream.read_all(&self.poller, &mut self.buffer);
+                stream.read_all(&self.poller, self.buffer.bytes());
                 self.complete(key);
             }
         }
