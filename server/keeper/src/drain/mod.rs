@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
+use rustix::thread::Timespec;
 use wharf_keeper::protocol::Refusal;
 
 use self::buffer::Buffer;
@@ -23,6 +24,16 @@ use crate::upgrade;
 
 /// What could not be written is tried again so often.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Who has written so much since the last look goes on writing.
+const BULK_BYTES: u64 = 4096;
+
+/// How long such output may gather before it is read: far less than a pipe takes to fill. Each read costs
+/// a wake-up, an entry and a message to the client.
+const GATHER: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 250_000,
+};
 
 /// Never a stream's token.
 const WAKE: u64 = u64::MAX;
@@ -78,9 +89,8 @@ impl Drain {
                     Vec::new()
                 }
             };
-            for token in tokens.into_iter().filter(|token| *token != WAKE) {
-                self.on_output(token);
-            }
+            let outputs = tokens.into_iter().filter(|token| *token != WAKE);
+            let drained: u64 = outputs.map(|token| self.on_output(token)).sum();
             if let Some(binary) = self.on_commands() {
                 let binary = upgrade::sealed_copy(binary);
                 self.link.tell(Event::Stopped);
@@ -90,6 +100,10 @@ impl Drain {
                 };
             }
             self.on_time();
+            if drained >= BULK_BYTES {
+                // Cut short is as good.
+                let _ = rustix::thread::nanosleep(&GATHER);
+            }
         }
     }
 
@@ -103,12 +117,17 @@ impl Drain {
         [due, retry].into_iter().flatten().min()
     }
 
-    fn on_output(&mut self, token: u64) {
+    /// Reads once; returns how much.
+    fn on_output(&mut self, token: u64) -> u64 {
         let (key, output) = parse_token(token);
-        if let Some(stream) = self.streams.get_mut(&key) {
-            stream.read(output, &self.poller, self.buffer.bytes());
-            self.after_reading(key);
-        }
+        let Some(stream) = self.streams.get_mut(&key) else {
+            return 0;
+        };
+        let before = stream.recorder.drained();
+        stream.read(output, &self.poller, self.buffer.bytes());
+        let drained = stream.recorder.drained().saturating_sub(before);
+        self.after_reading(key);
+        drained
     }
 
     /// Takes all commands there are; returns the binary to go on with if it is to stop.
