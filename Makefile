@@ -54,7 +54,7 @@ demo:
 	cargo build --workspace --bins
 	@scripts/demo.sh
 
-## bench: tables of times, counts and sizes next to ctr's; JSON under target/bench
+## bench: tables of times, counts and sizes next to its peers; JSON under target/bench
 bench: setup-test
 	cargo build --release --workspace --bins
-	@$(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=PATH,) $(TOOLS)/python/bin/python scripts/bench.py --programs target/release
+	@$(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=PATH,) $(TOOLS)/python/bin/python -B scripts/bench --programs target/release

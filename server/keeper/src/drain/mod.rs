@@ -1,6 +1,7 @@
 //! The thread that reads outputs and writes recordings. It is the only one that touches a disk; if the
 //! disk is frozen, so is this thread, and the other one is not.
 
+mod buffer;
 mod recorder;
 mod stream;
 
@@ -10,8 +11,10 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
+use rustix::thread::Timespec;
 use wharf_keeper::protocol::Refusal;
 
+use self::buffer::Buffer;
 pub(crate) use self::stream::Stream;
 use self::stream::parse_token;
 use crate::link::{Command, DrainEnd, Event, Key, Setup};
@@ -19,11 +22,18 @@ use crate::log;
 use crate::poller::Poller;
 use crate::upgrade;
 
-/// One buffer for all.
-const BUFFER_BYTES: usize = 256 * 1024;
-
 /// What could not be written is tried again so often.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Who has written so much since the last look goes on writing.
+const BULK_BYTES: u64 = 4096;
+
+/// How long such output may gather before it is read: far less than a pipe takes to fill. Each read costs
+/// a wake-up, an entry and a message to the client.
+const GATHER: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 250_000,
+};
 
 /// Never a stream's token.
 const WAKE: u64 = u64::MAX;
@@ -39,7 +49,8 @@ pub(crate) struct Drain {
     /// Streams whose recordings owe something.
     owing: BTreeSet<Key>,
     retry_at: Instant,
-    buffer: Vec<u8>,
+    /// One for all.
+    buffer: Buffer,
 }
 
 /// What is left when the thread ends.
@@ -62,7 +73,7 @@ impl Drain {
             deadlines: BTreeSet::new(),
             owing: BTreeSet::new(),
             retry_at: Instant::now(),
-            buffer: vec![0; BUFFER_BYTES],
+            buffer: Buffer::new(),
         })
     }
 
@@ -78,9 +89,8 @@ impl Drain {
                     Vec::new()
                 }
             };
-            for token in tokens.into_iter().filter(|token| *token != WAKE) {
-                self.on_output(token);
-            }
+            let outputs = tokens.into_iter().filter(|token| *token != WAKE);
+            let drained: u64 = outputs.map(|token| self.on_output(token)).sum();
             if let Some(binary) = self.on_commands() {
                 let binary = upgrade::sealed_copy(binary);
                 self.link.tell(Event::Stopped);
@@ -90,6 +100,10 @@ impl Drain {
                 };
             }
             self.on_time();
+            if drained >= BULK_BYTES {
+                // Cut short is as good.
+                let _ = rustix::thread::nanosleep(&GATHER);
+            }
         }
     }
 
@@ -103,12 +117,17 @@ impl Drain {
         [due, retry].into_iter().flatten().min()
     }
 
-    fn on_output(&mut self, token: u64) {
+    /// Reads once; returns how much.
+    fn on_output(&mut self, token: u64) -> u64 {
         let (key, output) = parse_token(token);
-        if let Some(stream) = self.streams.get_mut(&key) {
-            stream.read(output, &self.poller, &mut self.buffer);
-            self.after_reading(key);
-        }
+        let Some(stream) = self.streams.get_mut(&key) else {
+            return 0;
+        };
+        let before = stream.recorder.drained();
+        stream.read(output, &self.poller, self.buffer.bytes());
+        let drained = stream.recorder.drained().saturating_sub(before);
+        self.after_reading(key);
+        drained
     }
 
     /// Takes all commands there are; returns the binary to go on with if it is to stop.
@@ -151,7 +170,7 @@ impl Drain {
         stream.recorder.settle();
         if let Some(deadline) = stream.finishing {
             self.deadlines.insert((deadline, key));
-            stream.read_all(&self.poller, &mut self.buffer);
+            stream.read_all(&self.poller, self.buffer.bytes());
         }
         let found = before.ended.filter(|_| stream.finished.is_none());
         if let Some(end) = found {
@@ -184,7 +203,7 @@ impl Drain {
         }
         stream.finishing = Some(deadline);
         self.deadlines.insert((deadline, key));
-        stream.read_all(&self.poller, &mut self.buffer);
+        stream.read_all(&self.poller, self.buffer.bytes());
         self.after_reading(key);
     }
 
@@ -244,7 +263,7 @@ impl Drain {
         {
             self.deadlines.remove(&(deadline, key));
             if let Some(stream) = self.streams.get_mut(&key) {
-                stream.read_all(&self.poller, &mut self.buffer);
+                stream.read_all(&self.poller, self.buffer.bytes());
                 self.complete(key);
             }
         }

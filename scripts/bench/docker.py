@@ -1,0 +1,64 @@
+"""A dockerd on the same containerd, if there is one to be run."""
+
+import io
+import json
+import shutil
+import subprocess
+import tarfile
+
+IMAGE = "busybox:bench"
+
+
+def is_installed():
+    return all(shutil.which(program) for program in ("docker", "dockerd"))
+
+
+class Docker:
+    """Without a network of its own: it must leave the machine's alone."""
+
+    def __init__(self, place):
+        self.place = place
+        self.socket = f"unix://{place.directory}/docker.sock"
+        root = place.directory / "docker"
+        self.daemon = place.spawn(
+            "dockerd",
+            "--host", self.socket,
+            "--containerd", place.containerd_socket,
+            "--data-root", root / "data",
+            "--exec-root", root / "exec",
+            "--pidfile", root / "pid",
+            "--bridge", "none", "--iptables=false", "--ip6tables=false",
+        )
+
+    def run(self, *arguments, **options):
+        command = ["docker", "--host", self.socket, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, **options).stdout
+
+    def version(self):
+        return self.run("version", "--format", "{{.Server.Version}}").decode().strip()
+
+    def bring_image(self, archive):
+        """dockerd of that age knows no OCI layout: it gets the one layer there is."""
+        layer = only_layer(archive)
+        self.run("import", "--change", "ENV PATH=/bin", "-", IMAGE, input=layer)
+
+    def start(self, name, *args):
+        self.run("run", "--detach", "--network", "none", "--name", name, IMAGE, *args)
+
+    def pid(self, name):
+        return int(self.run("inspect", "--format", "{{.State.Pid}}", name))
+
+    def delete(self, name):
+        self.run("rm", "--force", name)
+
+
+def only_layer(archive):
+    with tarfile.open(archive) as layout:
+        def blob(descriptor):
+            algorithm, _, digest = descriptor["digest"].partition(":")
+            return layout.extractfile(f"./blobs/{algorithm}/{digest}").read()
+
+        index = json.load(layout.extractfile("./index.json"))
+        manifest = json.load(io.BytesIO(blob(index["manifests"][0])))
+        (layer,) = manifest["layers"]
+        return blob(layer)
