@@ -127,7 +127,6 @@ fn a_containers_terminal_takes_sizes_before_and_after_its_start() {
         let resize = |rows, columns| v1::ResizeContainerRequest {
             container: "box".to_owned(),
             size: Some(TerminalSize { rows, columns }),
-            ..Default::default()
         };
         let early = client.resize_container(resize(1, 1)).await.unwrap_err();
         assert!(early.is(ErrorReason::ContainerNotRunning));
