@@ -11,7 +11,7 @@ use crate::engine::container::actor::Actor;
 use crate::engine::container::policy::Refusal;
 use crate::engine::container::start::{failure_of, open_streams};
 use crate::engine::{Error, StartedExec};
-use crate::model::{Cause, EventKind, Exec, ExecId, ExecState, Failure, LaunchFailure};
+use crate::model::{Cause, EventKind, Exec, ExecId, ExecState, Failure, LaunchFailure, State};
 use crate::stdio::Stream;
 
 impl Actor {
@@ -76,7 +76,7 @@ impl Actor {
                     BackendError::NotFound { .. } => self.refusal(Refusal::NotRunning),
                     // Runtimes have many words for a container that has just ended.
                     BackendError::Launch(LaunchFailure::Refused { .. })
-                        if !self.main_is_alive() =>
+                        if !self.can_be_joined() =>
                     {
                         self.refusal(Refusal::NotRunning)
                     }
@@ -87,8 +87,12 @@ impl Actor {
         }
     }
 
-    /// Whether the main process is there, as the kernel sees it.
-    fn main_is_alive(&self) -> bool {
+    /// Whether the container is not on its way out, as far as is known, and as the kernel sees its main
+    /// process.
+    fn can_be_joined(&self) -> bool {
+        if self.record.state() != State::Running {
+            return false;
+        }
         let pid = self.record.container().pid;
         let state = pid.and_then(crate::backend::proc::state);
         state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
