@@ -14,7 +14,7 @@ use crate::backend::{BackendError, ContainerBackend, Task};
 use crate::engine::core::Core;
 use crate::engine::{DeleteContainer, Error, StopContainer};
 use crate::model::container::{Intent, Operation};
-use crate::model::{Cause, ContainerId, EventKind, State};
+use crate::model::{Cause, Container, EventKind, State};
 
 impl Actor {
     pub(super) async fn delete(
@@ -95,14 +95,14 @@ impl Actor {
 
     /// Removes what there is, in an order that leaves nothing unreferenced behind.
     pub(super) fn remove(&mut self) {
-        let (core, id) = (self.core.clone(), self.record.container().id);
+        let (core, container) = (self.core.clone(), self.record.snapshot());
         // A task that still runs, of a container out of control, is not removed but discarded.
         let remains = self.remains_of_run();
         let discard = self.unknown_task || self.task.is_some();
         let root_returned = self.loans.call_back();
         self.begin(&tracing::Span::current(), async move {
             root_returned.await;
-            Outcome::Removed(remove(&core, id, remains, discard).await)
+            Outcome::Removed(remove(&core, &container, remains, discard).await)
         });
     }
 
@@ -151,16 +151,21 @@ impl Actor {
 
 async fn remove(
     core: &Arc<Core>,
-    id: ContainerId,
+    container: &Container,
     remains: Option<Remains>,
     discard: bool,
 ) -> Result<(), BackendError> {
+    let id = container.id;
     if let Some(remains) = remains {
         remains.remove().await?;
     } else if discard {
         core.backend.discard_task(id).await?;
     }
     core.backend.delete(id).await?;
+    // Those of the last run, and of a start after it that was cut off.
+    for run in [container.run, container.run.next()] {
+        core.run_stream(container, run).abandon().await;
+    }
     remove_scratch(core, id).await;
     Ok(())
 }

@@ -274,7 +274,12 @@ impl Actor {
     pub(super) fn forget_start(&mut self) {
         let (core, container) = (self.core.clone(), self.record.snapshot());
         self.begin(&tracing::Span::current(), async move {
-            Outcome::StartForgotten(core.backend.forget_start(&container).await)
+            let forgotten = core.backend.forget_start(&container).await;
+            if forgotten.is_ok() {
+                // Whoever cut the start off has left them open.
+                core.run_stream(&container, container.run).abandon().await;
+            }
+            Outcome::StartForgotten(forgotten)
         });
     }
 
