@@ -33,6 +33,8 @@ const FLAT_KIB: u64 = 64 << 10;
 fn random_bytes_come_back_as_they_went_in_flat_memory() {
     scenario(async |world| {
         let client = world.up().await;
+        // A GiB takes a program with all its checks more than a minute.
+        let client = client.with_deadline(Duration::from_secs(500));
         client.run("box", spec::PATIENT).await.unwrap();
         let pids = pids(world);
         let before = pids.map(anonymous_kib);
