@@ -87,16 +87,16 @@ scripts/busybox-image.sh "$place/image.tar" >"$place/image.log" 2>&1
 
 show wharf version
 show wharf import --reference busybox:demo "$place/image.tar"
+show wharf run --rm --network none busybox:demo sh -c 'echo "hello from $(hostname)"; exit 3' ||
+    echo "# exit code $?, the program's own"
 show wharf --request-id demo-run run -d --name hello --network none busybox:demo \
-    sh -c 'trap "exit 7" TERM; while :; do sleep 1; done'
+    sh -c 'trap "exit 7" TERM; echo ready; while :; do sleep 1; done'
 show wharf ps
-if wharf exec --help >/dev/null 2>&1; then
-    show wharf --request-id demo-exec exec hello id
-else
-    echo
-    echo "# exec comes with the streams of the next release (GetCapabilities says so); top looks inside:"
-    show wharf top hello
-fi
+show wharf --request-id demo-exec exec hello id
+echo
+echo "# input from a pipe, and its end"
+echo one | show wharf exec -i hello sh -c 'cat; echo done'
+show wharf logs --timestamps hello
 show wharf --request-id demo-stop stop hello
 show wharf --request-id demo-rm rm hello
 echo

@@ -94,6 +94,7 @@ test)
     [ -e /usr/share/doc/busybox-static ] || missing+=(busybox-static)
     need python3 python3
     need jq jq
+    need tmux tmux
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     type -P grpcurl >/dev/null || [ -x "$TOOLS/bin/grpcurl" ] || need go golang-go ca-certificates
     install_missing

@@ -11,24 +11,12 @@ import time
 import uuid
 
 import grpc
-import grpc_tools.protoc
 from google.rpc import error_details_pb2, status_pb2
+
+import stubs
 
 CHUNK = 256 << 10
 CALLS_ON_ONE_CONNECTION = 10_000
-
-
-def generate(protos, out):
-    """Makes the stubs, as the README tells a user to."""
-    files = sorted(str(path) for path in pathlib.Path(protos).glob("wharf/v1/*.proto"))
-    arguments = ["protoc", f"-I{protos}", f"--python_out={out}", f"--grpc_python_out={out}"]
-    if grpc_tools.protoc.main(arguments + [f"-I{well_known_types()}"] + files) != 0:
-        sys.exit("the stubs cannot be made")
-    sys.path.insert(0, out)
-
-
-def well_known_types():
-    return pathlib.Path(grpc_tools.protoc.__file__).parent / "_proto"
 
 
 def import_messages(image_pb2, archive):
@@ -183,7 +171,7 @@ def many_calls(channel):
 def main():
     protos, socket, archive = sys.argv[1:]
     with tempfile.TemporaryDirectory() as out:
-        generate(protos, out)
+        stubs.generate(protos, out)
         with grpc.insecure_channel(f"unix://{socket}") as channel:
             lifecycle(channel, archive)
             many_calls(channel)

@@ -110,6 +110,7 @@ fn empty_is_fine(method: &Method) -> bool {
             | "ListEvents"
             | "ListImages"
             | "ListExecs"
+            | "FollowLogs"
             | "GetVersion"
             | "GetCapabilities"
             | "GetInfo"

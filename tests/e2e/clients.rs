@@ -1,5 +1,8 @@
 //! Clients in other languages, as their users would write them: default options, over the Unix socket.
 
+mod streams;
+
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -23,6 +26,22 @@ pub fn tool(name: &str, below: &str) -> PathBuf {
     if own.exists() { own } else { name.into() }
 }
 
+/// Runs a program of `tests/clients` to its end, which must be a good one.
+async fn python(world: &World, program: &str, argument: impl AsRef<OsStr>) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut python = Command::new(tool("python", "python/bin"));
+    python
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .arg(root.join("tests/clients").join(program))
+        .arg(root.join("proto"))
+        .arg(world.wharfd.socket())
+        .arg(argument);
+    let output = process::run(python, Duration::from_secs(180)).await;
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "ok\n");
+}
+
 #[test]
 fn a_python_program_leads_a_full_lifecycle_and_reads_the_errors_details() {
     scenario(async |world| {
@@ -31,16 +50,7 @@ fn a_python_program_leads_a_full_lifecycle_and_reads_the_errors_details() {
         let archive = world.directory().join("busybox.tar");
         fs::write(&archive, image::busybox()).unwrap();
 
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut python = Command::new(tool("python", "python/bin"));
-        python
-            .arg(root.join("tests/clients/lifecycle.py"))
-            .arg(root.join("proto"))
-            .args([world.wharfd.socket(), archive]);
-        let output = process::run(python, Duration::from_secs(180)).await;
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{told}");
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "ok\n");
+        python(world, "lifecycle.py", archive).await;
     });
 }
 
@@ -66,13 +76,23 @@ impl Grpcurl<'_> {
         )
     }
 
-    /// One call; the message or messages that came back, joined.
+    /// One call; the only message that came back.
     async fn call(&self, method: &str, request: Value) -> Value {
+        let mut answers = self.stream(method, &[request]).await;
+        assert_eq!(answers.len(), 1, "{method}: {answers:?}");
+        answers.remove(0)
+    }
+
+    /// One call with all these messages, and then no more; every message that came back.
+    async fn stream(&self, method: &str, requests: &[Value]) -> Vec<Value> {
         let socket = self.0.wharfd.socket();
         let arguments = ["-d", "@", socket.to_str().unwrap(), method];
-        let (ok, answer, problem) = self.run(&arguments, &request.to_string()).await;
+        let lines: Vec<_> = requests.iter().map(Value::to_string).collect();
+        let (ok, answer, problem) = self.run(&arguments, &lines.join("\n")).await;
         assert!(ok, "{method}: {problem}");
-        serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{method}: {error}: {answer}"))
+        let answers = serde_json::Deserializer::from_str(&answer).into_iter();
+        let answers: Result<_, _> = answers.collect();
+        answers.unwrap_or_else(|error| panic!("{method}: {error}: {answer}"))
     }
 
     /// A call that is refused; what grpcurl says of it.
@@ -86,31 +106,22 @@ impl Grpcurl<'_> {
 
     async fn import(&self) -> Value {
         let messages = import_messages(ImportImageStart::default(), &image::busybox());
-        let lines: Vec<_> = messages
+        let messages: Vec<_> = messages
             .into_iter()
             .map(|message| to_json(message.request))
             .collect();
-        let socket = self.0.wharfd.socket();
-        let arguments = [
-            "-d",
-            "@",
-            socket.to_str().unwrap(),
-            "wharf.v1.ImageService/ImportImage",
-        ];
-        let (ok, answer, problem) = self.run(&arguments, &lines.join("\n")).await;
-        assert!(ok, "import: {problem}");
-        serde_json::from_str(&answer).unwrap()
+        let method = "wharf.v1.ImageService/ImportImage";
+        self.stream(method, &messages).await.remove(0)
     }
 }
 
 /// A message of an import in proto's JSON.
-fn to_json(request: Option<Request>) -> String {
-    let value = match request.unwrap() {
+fn to_json(request: Option<Request>) -> Value {
+    match request.unwrap() {
         Request::Start(_) => json!({"start": {}}),
         Request::Data(data) => json!({"data": STANDARD.encode(&data)}),
         Request::End(end) => json!({"end": {"sizeBytes": end.size_bytes, "digest": end.digest}}),
-    };
-    value.to_string()
+    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The examples, run as their readers run them, against a real server.
 
+mod streams;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,14 +19,19 @@ const LONGEST: Duration = Duration::from_secs(120);
 const IMAGE: &str = "busybox:test";
 
 /// Every example, each of which has a scenario here.
-const RUN: [&str; 8] = [
+const RUN: [&str; 13] = [
     "errors.rs",
     "events.rs",
+    "exec.rs",
     "files.rs",
     "grpcurl/lifecycle.sh",
+    "grpcurl/streams.sh",
     "images.rs",
     "lifecycle.rs",
+    "logs.rs",
+    "python/exec.py",
     "python/lifecycle.py",
+    "python/logs.py",
     "system.rs",
 ];
 
@@ -44,6 +51,49 @@ fn example(world: &World, name: &str, arguments: &[&str]) -> Command {
         .env("WHARF_HOST", host(world))
         .current_dir(world.directory())
         .args(arguments);
+    command
+}
+
+/// Stubs for the Python examples, made as their README says.
+async fn python_stubs(world: &World) -> PathBuf {
+    let stubs = world.directory().join("stubs");
+    fs::create_dir(&stubs).unwrap();
+    let protos = fs::read_dir(root().join("proto/wharf/v1")).unwrap();
+    let protos: Vec<_> = protos.map(|entry| entry.unwrap().path()).collect();
+    let mut generate = python();
+    generate
+        .args(["-m", "grpc_tools.protoc", "-I"])
+        .arg(root().join("proto"))
+        .arg(format!("--python_out={}", stubs.display()))
+        .arg(format!("--grpc_python_out={}", stubs.display()))
+        .args(protos);
+    assert_eq!(printed(generate).await, "");
+    stubs
+}
+
+fn python() -> Command {
+    Command::new(tool("python", "python/bin"))
+}
+
+fn python_example(stubs: &Path, name: &str, arguments: &[&str]) -> Command {
+    let mut command = python();
+    command
+        .env("PYTHONPATH", stubs)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .arg(root().join("examples/python").join(name))
+        .args(arguments);
+    command
+}
+
+/// A script that finds grpcurl in its path.
+fn grpcurl_script(world: &World, name: &str, argument: &str) -> Command {
+    let own = root().join("target/tools/bin");
+    let path = std::env::var("PATH").unwrap();
+    let mut command = Command::new(root().join("examples/grpcurl").join(name));
+    command
+        .env("PATH", format!("{}:{path}", own.display()))
+        .arg(argument)
+        .arg(world.wharfd.socket());
     command
 }
 
@@ -242,26 +292,8 @@ async fn following_while(world: &World, log: &str, last: &str, act: impl AsyncFn
 fn python_needs_no_option_and_no_text_of_an_error() {
     scenario(async |world| {
         world.up().await;
-        let stubs = world.directory().join("stubs");
-        fs::create_dir(&stubs).unwrap();
-        let protos = fs::read_dir(root().join("proto/wharf/v1")).unwrap();
-        let protos: Vec<_> = protos.map(|entry| entry.unwrap().path()).collect();
-        let python = || Command::new(tool("python", "python/bin"));
-        let mut generate = python();
-        generate
-            .args(["-m", "grpc_tools.protoc", "-I"])
-            .arg(root().join("proto"))
-            .arg(format!("--python_out={}", stubs.display()))
-            .arg(format!("--grpc_python_out={}", stubs.display()))
-            .args(protos);
-        assert_eq!(printed(generate).await, "");
-
-        let mut command = python();
-        command
-            .env("PYTHONPATH", &stubs)
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .arg(root().join("examples/python/lifecycle.py"))
-            .args([IMAGE, &host(world)]);
+        let stubs = python_stubs(world).await;
+        let command = python_example(&stubs, "lifecycle.py", &[IMAGE, &host(world)]);
         let text = printed(command).await;
         must_say(
             &text,
@@ -281,13 +313,7 @@ fn python_needs_no_option_and_no_text_of_an_error() {
 fn grpcurl_needs_nothing_but_reflection() {
     scenario(async |world| {
         world.up().await;
-        let own = root().join("target/tools/bin");
-        let path = std::env::var("PATH").unwrap();
-        let mut command = Command::new(root().join("examples/grpcurl/lifecycle.sh"));
-        command
-            .env("PATH", format!("{}:{path}", own.display()))
-            .arg(IMAGE)
-            .arg(world.wharfd.socket());
+        let command = grpcurl_script(world, "lifecycle.sh", IMAGE);
         let output = process::run(command, LONGEST).await;
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}: {said}", output.status);

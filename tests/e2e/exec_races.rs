@@ -55,7 +55,7 @@ fn two_clients_that_start_one_exec_start_it_once_and_both_can_join_it() {
             let pause = Duration::from_micros(random.random_range(0..3_000));
             let second = async {
                 sleep(pause).await;
-                if pause.as_micros() % 2 == 0 {
+                if pause.as_micros().is_multiple_of(2) {
                     start(&client, &id).await
                 } else {
                     let from_the_beginning = v1::AttachOptions {

@@ -9,6 +9,7 @@ mod broken;
 mod by_fake;
 mod by_proxy;
 mod calls;
+mod execs;
 mod in_process;
 mod launches;
 mod worlds;
@@ -46,8 +47,6 @@ enum Case {
 /// What is still to be built, and brings its reasons with it.
 #[derive(Debug, Clone, Copy)]
 enum Capability {
-    /// Execs, attach, logs.
-    Streams,
     /// Pull and push.
     Registries,
     /// Credentials, roles, policies of listeners.
@@ -73,7 +72,7 @@ macro_rules! made {
 
 #[rustfmt::skip] // A table: one reason, one row.
 fn case(reason: ErrorReason) -> Case {
-    use Capability::{Quotas, Registries, Security, Streams};
+    use Capability::{Quotas, Registries, Security};
     use Case::{Later, World};
     use ErrorReason as R;
     match reason {
@@ -85,7 +84,7 @@ fn case(reason: ErrorReason) -> Case {
         R::IdempotencyKeyMismatch => made!(Call, calls::idempotency_key_mismatch),
         R::RequestTooLarge => made!(Call, calls::request_too_large),
         R::ContainerNotFound => made!(Call, calls::container_not_found),
-        R::ExecNotFound => Later(Streams),
+        R::ExecNotFound => made!(Call, execs::not_found),
         R::ImageNotFound => made!(Call, calls::image_not_found),
         R::RegistryImageNotFound => Later(Registries),
         R::PlatformNotFound => made!(Call, calls::platform_not_found),
@@ -99,10 +98,10 @@ fn case(reason: ErrorReason) -> Case {
         R::ContainerFailed => World(worlds::container_failed),
         R::ConditionUnreachable => made!(Call, calls::condition_unreachable),
         R::RunChanged => made!(Call, calls::run_changed),
-        R::ExecAlreadyStarted => Later(Streams),
-        R::ExecNotRunning => Later(Streams),
-        R::TerminalNotAllocated => Later(Streams),
-        R::StdinNotOpen => Later(Streams),
+        R::ExecAlreadyStarted => made!(Call, execs::already_started),
+        R::ExecNotRunning => made!(Call, execs::not_running),
+        R::TerminalNotAllocated => made!(Call, execs::terminal_not_allocated),
+        R::StdinNotOpen => made!(Call, execs::stdin_not_open),
         R::ImageInUse => made!(Call, calls::image_in_use),
         R::PathKindMismatch => made!(Call, calls::path_kind_mismatch),
         R::RootReadOnly => made!(Call, calls::root_read_only),
@@ -129,7 +128,7 @@ fn case(reason: ErrorReason) -> Case {
         R::PolicyDenied => Later(Security),
         R::RegistryAuthFailed => Later(Registries),
         R::TooManyContainers => made!(Fake, by_fake::too_many_containers),
-        R::TooManyExecs => Later(Streams),
+        R::TooManyExecs => made!(Call, execs::too_many),
         R::TooManyStreams => Later(Quotas),
         R::RateLimited => Later(Quotas),
         R::Overloaded => Later(Quotas),

@@ -66,7 +66,8 @@ impl Attach {
         let container = client.call(get).await?.container.unwrap_or_default();
         let (start, wiring) = self.plan(&container);
         let attached = client.attach_container(start);
-        session.exit_code = conduct(attached, wiring, &mut (), &mut session.output).await?;
+        let parting = conduct(attached, wiring, &mut (), &mut session.output).await?;
+        session.exit_code = parting.exit_code();
         Ok(())
     }
 }

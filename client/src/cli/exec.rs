@@ -139,7 +139,8 @@ impl Exec {
             }
             Plan::Attached(start, wiring) => {
                 let run = client.run_exec(*start);
-                session.exit_code = conduct(run, wiring, &mut (), &mut session.output).await?;
+                let parting = conduct(run, wiring, &mut (), &mut session.output).await?;
+                session.exit_code = parting.exit_code();
                 Ok(())
             }
         }

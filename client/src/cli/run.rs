@@ -2,18 +2,26 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use wharf_client::Output as Happening;
-use wharf_client::v1::{AttachOptions, CreateContainerRequest, OutputStream, RunContainerStart};
+use tokio::time::timeout;
+use wharf_client::v1::wait_container_request::Condition;
+use wharf_client::v1::{
+    AttachOptions, CreateContainerRequest, OutputStream, RunContainerStart, WaitContainerRequest,
+};
+use wharf_client::{Client, Output as Happening};
 
-use super::attached::{Listener, Screen, Stdin, Wiring, conduct};
+use super::attached::{Listener, Parting, Screen, Stdin, Wiring, conduct};
 use super::container_flags::{ContainerFlags, Then};
 use super::create::create;
 use super::failure::Failure;
 use super::output::Output;
 use super::session::Session;
 use super::wiring_flags::{LeaveFlags, ProxyFlags};
+
+/// A deletion that takes longer is not waited for.
+const LONGEST_DELETION: Duration = Duration::from_secs(10);
 
 /// Create a container and run it, attached to its process
 #[derive(Debug, Args)]
@@ -108,16 +116,41 @@ impl Run {
             cidfile: self.cidfile.clone(),
             quiet: self.quiet,
             pulling: false,
+            id: String::new(),
         };
         birth.check()?;
         match self.plan()? {
             Plan::Background(request) => birth.note(&create(*request, session).await?),
             Plan::Attached(start, wiring) => {
-                let run = session.connect().await?.run_container(*start);
-                session.exit_code = conduct(run, wiring, &mut birth, &mut session.output).await?;
+                let removes = start.spec.as_ref().is_some_and(|spec| spec.auto_delete);
+                let client = session.connect().await?;
+                let run = client.run_container(*start);
+                let parting = conduct(run, wiring, &mut birth, &mut session.output).await?;
+                session.exit_code = parting.exit_code();
+                match parting {
+                    Parting::Ended(_) if removes => until_gone(&client, birth.id, session).await,
+                    Parting::Ended(_) | Parting::Detached => {}
+                }
                 Ok(())
             }
         }
+    }
+}
+
+/// Whoever has a container deleted after its run finds it gone when the command has ended. The exit code
+/// is known by then, so nothing that goes wrong here counts for more than a warning.
+async fn until_gone(client: &Client, container: String, session: &mut Session) {
+    let deleted = WaitContainerRequest {
+        container,
+        conditions: vec![Condition::Deleted.into()],
+        ..Default::default()
+    };
+    if !matches!(
+        timeout(LONGEST_DELETION, client.wait(deleted)).await,
+        Ok(Ok(_))
+    ) {
+        let warning = "the container is still being deleted";
+        session.output.warning(warning);
     }
 }
 
@@ -127,6 +160,8 @@ struct Birth {
     quiet: bool,
     /// It was told that the image is pulled.
     pulling: bool,
+    /// The container's, once there is one.
+    id: String,
 }
 
 impl Birth {
@@ -164,7 +199,8 @@ impl Listener for Birth {
                     output.warning(&warning.message);
                 }
                 let container = created.container.as_ref();
-                return self.note(container.map_or("", |container| &container.id));
+                self.id = container.map_or_else(String::new, |container| container.id.clone());
+                return self.note(&self.id);
             }
             _ => {}
         }

@@ -284,7 +284,11 @@ async fn run_tells_warnings_writes_the_id_file_and_never_over_another() {
     });
     let mut script = vec![created];
     script.extend(session(false, vec![], 0));
-    let server = Server::start(vec![script]);
+    let gone = wait_container_response::Response::Result(WaitResult::default());
+    let gone = answer(&WaitContainerResponse {
+        response: Some(gone),
+    });
+    let server = Server::start(vec![script, gone]);
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("id");
     let args = [
@@ -305,8 +309,13 @@ async fn run_tells_warnings_writes_the_id_file_and_never_over_another() {
     let attach = start.attach.unwrap();
     assert!(start.spec.unwrap().auto_delete && !attach.stdin);
     assert_eq!(attach.streams().collect::<Vec<_>>(), [OutputStream::Stdout]);
+    // It is waited for until it is gone.
+    let wait = server.calls()[1].message::<WaitContainerRequest>();
+    assert_eq!(wait.container, "c1");
+    let deleted = wait_container_request::Condition::Deleted;
+    assert_eq!(wait.conditions, [i32::from(deleted)]);
     assert_eq!(run(&server, &args).await.code, 125);
-    assert_eq!(server.calls().len(), 1);
+    assert_eq!(server.calls().len(), 2);
 }
 
 #[tokio::test]

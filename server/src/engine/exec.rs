@@ -379,7 +379,7 @@ impl Engine {
         let leash = session::leash(cause.clone(), attach.on_disconnect);
         let created = self.new_exec(call, container, create, leash).await?;
         // Joined before it starts, so that nothing it writes is missed or unheld.
-        self.attach_exec(cause, created.value.id, attach.from_the_beginning())
+        self.attach_exec(cause, created.value.id, attach.read_whole())
             .await
     }
 
@@ -447,7 +447,7 @@ impl Engine {
                 exec: None,
             });
         }
-        let attach = attach.from_the_beginning();
+        let attach = attach.read_whole();
         let create = CreateContainer {
             start: false,
             ..create
@@ -569,7 +569,7 @@ impl Engine {
 
 impl Attach {
     /// For a process that is made for its caller: also a repeat of the call gets all of its output.
-    fn from_the_beginning(self) -> Self {
+    fn read_whole(self) -> Self {
         let all = |at: Option<StartAt>| at.map(|_| StartAt::Offset(0));
         let output = Follow {
             stdout: all(self.output.stdout),

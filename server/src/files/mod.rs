@@ -8,7 +8,7 @@
 //! by the kernel alone, with the root as its limit; what it led to is held by a descriptor, and everything
 //! after that is done to the descriptor. No path of a container is ever put together into one of the host.
 //!
-//! All of it blocks, and is run where that may be. Bytes come and go through [`pipe`]'s bounded channels,
+//! All of it blocks, and is run where that may be. Bytes come and go through `pipe`'s bounded channels,
 //! whose other end, when dropped, ends the work soon. Knows no containers, no engine and no API.
 
 mod attributes;

@@ -1,5 +1,6 @@
 //! Standard input of one process: one writer that all callers share, and its end.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,31 +17,54 @@ use super::StdioError;
 pub(super) struct Input {
     /// The write end, while it is open. Callers borrow it for a write only, so that it is closed when
     /// they say so and not when the last of them leaves.
-    sender: Mutex<Option<Arc<pipe::Sender>>>,
+    end: Mutex<Option<End>>,
     closed: CancellationToken,
     /// Whether the last byte written left a line unfinished.
     mid_line: AtomicBool,
 }
 
+/// The write end.
+#[derive(Debug)]
+enum End {
+    /// Nobody has written yet. Tokio does not know of it: a FIFO without a reader looks as if its reader had
+    /// gone, and once seen so, it counts as ready for ever. The process opens its end before it runs.
+    Unused(OwnedFd),
+    Used(Arc<pipe::Sender>),
+}
+
+impl End {
+    fn into_sender(self) -> io::Result<Arc<pipe::Sender>> {
+        match self {
+            Self::Unused(end) => pipe::Sender::from_owned_fd(end).map(Arc::new),
+            Self::Used(sender) => Ok(sender),
+        }
+    }
+}
+
 impl Input {
     /// The write end is there.
-    pub(super) fn open(&self, end: OwnedFd) -> Result<(), StdioError> {
-        if self.closed.is_cancelled() {
-            return Ok(());
+    pub(super) fn open(&self, end: OwnedFd) {
+        if !self.closed.is_cancelled() {
+            *self.end.lock() = Some(End::Unused(end));
         }
-        let sender =
-            pipe::Sender::from_owned_fd(end).map_err(|source| StdioError::Input { source })?;
-        *self.sender.lock() = Some(Arc::new(sender));
-        Ok(())
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.sender.lock().is_some()
+        self.end.lock().is_some()
     }
 
-    /// Writes all of it. What is closed meanwhile is not waited for.
+    fn sender(&self) -> Result<Arc<pipe::Sender>, StdioError> {
+        let mut end = self.end.lock();
+        let open = end.take().ok_or(StdioError::InputClosed)?;
+        let sender = open.into_sender();
+        let sender = sender.map_err(|source| StdioError::Input { source })?;
+        *end = Some(End::Used(Arc::clone(&sender)));
+        Ok(sender)
+    }
+
+    /// Writes all of it, to a process that runs. What is closed meanwhile is not waited for.
     pub(super) async fn write(&self, data: &[u8]) -> Result<(), StdioError> {
-        let sender = self.sender.lock().clone().ok_or(StdioError::InputClosed)?;
+        let sender = self.sender()?;
         let written = self.closed.run_until_cancelled(write_all(&sender, data));
         match written.await {
             Some(Ok(())) => {}
@@ -61,16 +85,16 @@ impl Input {
     /// Closes it for everybody; false if it was closed.
     pub(super) fn close(&self) -> bool {
         self.closed.cancel();
-        self.sender.lock().take().is_some()
+        self.end.lock().take().is_some()
     }
 }
 
-async fn write_all(sender: &pipe::Sender, mut data: &[u8]) -> std::io::Result<()> {
+async fn write_all(sender: &pipe::Sender, mut data: &[u8]) -> io::Result<()> {
     while !data.is_empty() {
         sender.ready(Interest::WRITABLE).await?;
         match sender.try_write(data) {
             Ok(written) => data = &data[written..],
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
     }

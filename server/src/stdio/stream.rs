@@ -179,7 +179,7 @@ impl Stream {
             let stream = self.name.clone();
             let (answer, mut descriptors) = calls.call(Call::TakeStdin { stream }).await?;
             if let (Answer::Stdin {}, Some(end)) = (answer, descriptors.pop()) {
-                self.input.open(end)?;
+                self.input.open(end);
             }
         }
         Ok(())
@@ -218,7 +218,7 @@ impl Stream {
             let ours = stdin
                 .try_clone()
                 .map_err(StdioError::fifo(&self.place.fifos))?;
-            self.input.open(ours)?;
+            self.input.open(ours);
         }
         let open = Open {
             stream: self.name.clone(),
@@ -301,8 +301,7 @@ impl Stream {
                 }
             }
             close(calls, &self.name).await;
-            let place = self.place.clone();
-            drop(blocking(move || Ok(fifo::remove(&place))).await);
+            self.remove_fifos().await;
         }
         self.is_open.store(false, Ordering::Release);
         let lost = || {
@@ -315,6 +314,16 @@ impl Stream {
         self.progress.send_modify(|progress| {
             progress.ended.get_or_insert_with(lost);
         });
+    }
+
+    async fn remove_fifos(&self) {
+        let place = self.place.clone();
+        let remove = move || {
+            fifo::remove(&place);
+            Ok(())
+        };
+        // What it meets, it tells.
+        drop(blocking(remove).await);
     }
 
     async fn finish_in_keeper(&self, calls: &Calls, within: Duration) -> Result<(), StdioError> {
@@ -365,8 +374,7 @@ impl Stream {
         self.is_open.store(false, Ordering::Release);
         if let Some(calls) = &self.calls {
             close(calls, &self.name).await;
-            let place = self.place.clone();
-            drop(blocking(move || Ok(fifo::remove(&place))).await);
+            self.remove_fifos().await;
         }
     }
 

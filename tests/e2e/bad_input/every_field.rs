@@ -127,6 +127,11 @@ fn leaf(mutation: &Mutation) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }
 
+/// A cursor says nothing without the container it is of.
+fn is_needed_for(field: &str, mutation: &Mutation) -> bool {
+    field == "positions.container_id" && mutation.path == "positions.cursor"
+}
+
 /// Whether a refusal is about the field that is bad, and not about what makes the request harmless.
 fn names(mutation: &Mutation, refusal: &Refusal) -> bool {
     match refusal.reason() {
@@ -137,7 +142,8 @@ fn names(mutation: &Mutation, refusal: &Refusal) -> bool {
         ErrorReason::InvalidField | ErrorReason::OptionNotSupported => refusal
             .fields()
             .into_iter()
-            .any(|field| is_related(&without_indices(field), &mutation.path)),
+            .map(without_indices)
+            .any(|field| is_related(&field, &mutation.path) || is_needed_for(&field, mutation)),
         ErrorReason::PageTokenInvalid => leaf(mutation) == "page_token",
         ErrorReason::CursorInvalid => leaf(mutation) == "cursor",
         ErrorReason::SecurityProfileInvalid => leaf(mutation) == "seccomp_json",

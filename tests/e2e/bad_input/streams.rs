@@ -7,7 +7,7 @@ use wharf_api::v1::process_input::Kind;
 use wharf_api::v1::{
     AttachExecRequest, Detach, ImportImageRequest, ImportImageStart, ProcessInput, TransferEnd,
 };
-use wharf_api::{ErrorReason, METHODS};
+use wharf_api::{ErrorReason, METHODS, v1};
 
 use super::attack;
 use super::requests::{Does, harmless};
@@ -21,6 +21,11 @@ const JOINS: [&str; 4] = [
     "/wharf.v1.ExecService/RunExec",
 ];
 const IMPORT: &str = "/wharf.v1.ImageService/ImportImage";
+/// Uploads to a container: start, data, end, as an import.
+const UPLOADS: [&str; 2] = [
+    "/wharf.v1.FileService/WriteArchive",
+    "/wharf.v1.FileService/WriteFile",
+];
 
 fn start() -> Option<Request> {
     Some(Start(ImportImageStart::default()))
@@ -55,7 +60,10 @@ fn every_method_that_takes_a_stream_is_known_here() {
     for method in METHODS.iter().filter(|method| method.client_streaming) {
         let (does, _) = harmless(method);
         assert!(
-            does == Does::Nothing || method.path == IMPORT || JOINS.contains(&method.path),
+            does == Does::Nothing
+                || method.path == IMPORT
+                || JOINS.contains(&method.path)
+                || UPLOADS.contains(&method.path),
             "{} has no wrong orders",
             method.path
         );
@@ -77,6 +85,36 @@ fn streams_of_processes_must_begin_with_their_start() {
                 Some(input(None)),
                 Some(input(Some(Kind::Stdin(Bytes::from_static(b"x"))))),
                 Some(input(Some(Kind::Detach(Detach {})))),
+            ] {
+                let mut call = wire.call(path);
+                if let Some(first) = &first {
+                    call = call.message(first);
+                }
+                let refusal = call.send().await.refusal();
+                assert!(
+                    refusal.is(ErrorReason::StreamProtocol),
+                    "{path} {first:?}: {refusal}"
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn uploads_of_files_must_begin_with_their_start() {
+    // Their data stands in the same place.
+    let chunk = v1::WriteFileRequest {
+        request: Some(v1::write_file_request::Request::Data(Bytes::from_static(
+            b"x",
+        ))),
+    };
+    attack(async |_, socket| {
+        let wire = &mut Wire::connect(socket).await;
+        for path in UPLOADS {
+            for first in [
+                None,
+                Some(v1::WriteFileRequest::default()),
+                Some(chunk.clone()),
             ] {
                 let mut call = wire.call(path);
                 if let Some(first) = &first {

@@ -33,7 +33,7 @@ pub const CHUNK: usize = 64 << 10;
 #[derive(Debug)]
 enum Message {
     Attached(Attached),
-    Created(v1::Container),
+    Created(Box<v1::Container>),
     Output(Output),
 }
 
@@ -224,7 +224,9 @@ impl Client {
             Ok(match message?.response.unwrap() {
                 Response::Attached(attached) => Message::Attached(attached),
                 Response::Output(output) => Message::Output(output.kind.unwrap()),
-                Response::Created(created) => Message::Created(created.container.unwrap()),
+                Response::Created(created) => {
+                    Message::Created(Box::new(created.container.unwrap()))
+                }
                 Response::Progress(progress) => panic!("nothing is pulled: {progress:?}"),
             })
         });
@@ -291,7 +293,7 @@ impl Joined {
         };
         loop {
             match joined.message().await? {
-                Some(Message::Created(container)) => joined.created = Some(container),
+                Some(Message::Created(container)) => joined.created = Some(*container),
                 Some(Message::Attached(attached)) => {
                     joined.attached = attached;
                     return Ok(joined);

@@ -12,7 +12,7 @@ use wharf_api::v1::watch_events_request::Start;
 use wharf_api::v1::{ListEventsRequest, WatchEventsRequest};
 
 use crate::harness::wait::so;
-use crate::harness::{Client, Refusal, World, scenario, until};
+use crate::harness::{Client, Refusal, World, keeper, scenario, until};
 use crate::proxy::{Fault, Proxy};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -169,6 +169,8 @@ pub fn no_space(id: &str) -> Refusal {
         })
         .await;
         world.wharfd.stop().await;
+        // It has its files there, too.
+        keeper::end(world.directory()).await;
         disk.unmount();
         refusal
     })

@@ -78,13 +78,32 @@ impl Listener for () {
     }
 }
 
-/// Runs the session to its end. The exit code is the process's own; 0 after a detach.
+/// How a session came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// The process ended first, with this exit code.
+    Ended(u8),
+    /// The process goes on.
+    Detached,
+}
+
+impl Parting {
+    /// The process's own; 0 after a detach.
+    pub(crate) fn exit_code(self) -> u8 {
+        match self {
+            Self::Ended(code) => code,
+            Self::Detached => 0,
+        }
+    }
+}
+
+/// Runs the session to its end.
 pub(crate) async fn conduct(
     mut session: Session,
     wiring: Wiring,
     listener: &mut dyn Listener,
     output: &mut Output,
-) -> Result<u8, Failure> {
+) -> Result<Parting, Failure> {
     wiring.remark_on_stdin(output);
     let mut signals = Signals::new(wiring.signals).map_err(Failure::Runtime)?;
     let mut sizes = SizeChanges::new(wiring.screen).map_err(Failure::Runtime)?;
@@ -95,8 +114,8 @@ pub(crate) async fn conduct(
         number = signals.next() => return Err(Failure::Signaled(number)),
         never = sizes.follow(input.clone()) => match never {},
     };
-    if let Begun::Over(code) = begun {
-        return Ok(code);
+    if let Begun::Over(parting) = begun {
+        return Ok(parting);
     }
     let raw = Raw::enter(&wiring).map_err(Failure::Terminal)?;
     let keyboard = raw.keyboard();
@@ -113,14 +132,14 @@ pub(crate) async fn conduct(
         shown = sink.finish() => shown,
         number = signals.next() => return Err(Failure::Signaled(number)),
     };
-    let code = ended?;
-    shown.map(|()| code)
+    let parting = ended?;
+    shown.map(|()| parting)
 }
 
 /// What came of the beginning.
 enum Begun {
     Running,
-    Over(u8),
+    Over(Parting),
 }
 
 /// Reads on until the process runs.
@@ -137,12 +156,12 @@ async fn begin(
                 send_size(&mut session.input(), screen).await;
             }
             Happening::Started(_) => return Ok(Begun::Running),
-            Happening::Exited(status) => return Ok(Begun::Over(exit_code(&status, output))),
-            Happening::Detached => return Ok(Begun::Over(0)),
+            Happening::Exited(status) => return Ok(Begun::Over(ended(&status, output))),
+            Happening::Detached => return Ok(Begun::Over(Parting::Detached)),
             _ => {}
         }
     }
-    Ok(Begun::Over(0))
+    Ok(Begun::Over(Parting::Detached))
 }
 
 /// The present size. A program that has painted before paints again only if the size changes.
@@ -174,7 +193,7 @@ async fn deliver(
     sink: &mut Sink,
     keyboard: Keyboard,
     output: &mut Output,
-) -> Result<u8, Failure> {
+) -> Result<Parting, Failure> {
     while let Some(happening) = session.next().await? {
         match happening {
             Happening::Chunk { stream, data, .. } => sink.write(stream, data).await?,
@@ -183,12 +202,12 @@ async fn deliver(
                 dropped_bytes,
             } => output.warning(&gap(stream, dropped_bytes)),
             Happening::Resumed(fate) => resumed(fate, keyboard, output)?,
-            Happening::Exited(status) => return Ok(exit_code(&status, output)),
-            Happening::Detached => return Ok(0),
+            Happening::Exited(status) => return Ok(ended(&status, output)),
+            Happening::Detached => return Ok(Parting::Detached),
             _ => {}
         }
     }
-    Ok(0)
+    Ok(Parting::Detached)
 }
 
 fn gap(stream: OutputStream, dropped_bytes: Option<u64>) -> String {
@@ -215,7 +234,7 @@ fn resumed(fate: InputFate, keyboard: Keyboard, output: &mut Output) -> Result<(
 }
 
 /// The process's own exit code, with a remark where that does not say all.
-fn exit_code(status: &ExitStatus, output: &mut Output) -> u8 {
+fn ended(status: &ExitStatus, output: &mut Output) -> Parting {
     if status.output_truncated {
         output
             .warning("the process left others behind that still write; their output is not shown");
@@ -223,7 +242,7 @@ fn exit_code(status: &ExitStatus, output: &mut Output) -> u8 {
     if status.reason() == Reason::Lost {
         output.warning("how the process ended could not be observed");
     }
-    u8::try_from(status.code).unwrap_or(u8::MAX)
+    Parting::Ended(u8::try_from(status.code).unwrap_or(u8::MAX))
 }
 
 impl Wiring {

@@ -23,7 +23,7 @@ use super::control::Controlled;
 use super::execs::{self, Execs};
 use super::lend::{Loan, Loans};
 use super::record::Record;
-use super::start::Starting;
+use super::start::{Launched, Starting};
 use crate::backend::{BackendError, Exit, Found, Task, TaskHandle};
 use crate::engine::core::Core;
 use crate::engine::idempotency::Claim;
@@ -117,7 +117,7 @@ pub(super) enum Outcome {
     Created(Result<Vec<RootMount>, BackendError>),
     /// A create was undone.
     Undone(Result<(), BackendError>),
-    Started(Result<TaskHandle, BackendError>),
+    Started(Result<Launched, BackendError>),
     /// A signal of a stop was sent.
     StopSignaled(Signal, Result<(), BackendError>),
     /// What one command asked of the running container was done.

@@ -1,6 +1,7 @@
 //! Settling: bringing the record in line with what the backend has, after a restart of either, or
 //! after an operation whose end is not known. Doing it twice changes nothing.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
@@ -8,6 +9,7 @@ use tokio::time::Instant;
 use super::actor::{Actor, Doubt, Outcome, Timer};
 use super::command::Order;
 use super::policy::Refusal;
+use super::start::Launched;
 use crate::backend::{
     BackendError, ContainerBackend, Exit, Found, FoundState, FoundTask, Task, TaskHandle,
     WaitStatus,
@@ -15,6 +17,7 @@ use crate::backend::{
 use crate::engine::idempotency::Claim;
 use crate::model::container::{Intent, Operation};
 use crate::model::{EventKind, Failure, State};
+use crate::stdio::Stream;
 
 impl Actor {
     /// Looks up what the backend has of the container.
@@ -89,7 +92,11 @@ impl Actor {
         }
         let attached = found.task.clone().map(|task| self.attach(task));
         match (attached, found.task.map(|task| task.state)) {
-            (Some(task), Some(state)) if self.is_new_run(&state) => self.run_began(task).await,
+            (Some(task), Some(state)) if self.is_new_run(&state) => {
+                let stream = self.stream_of_run();
+                self.run_began(Launched { task, stream }).await;
+                self.adopt_streams();
+            }
             (task, state) => {
                 self.unknown_task = true;
                 self.task = task.filter(|_| state != Some(FoundState::Created));
@@ -107,6 +114,11 @@ impl Actor {
             // To be settled now that it is clear whether there was a run.
             self.raise(Doubt::Container);
         }
+    }
+
+    fn stream_of_run(&self) -> Arc<Stream> {
+        let container = self.record.container();
+        self.core.run_stream(container, container.run)
     }
 
     /// Whether a task in this state, found while a run was being started, is that run's: it may be
@@ -160,7 +172,11 @@ impl Actor {
             let handle = self.attach(task.clone());
             // What happened before was told before.
             let oom_seen = *handle.oom_kills().borrow();
-            self.watch_run(handle);
+            let launched = Launched {
+                task: handle,
+                stream: self.stream_of_run(),
+            };
+            self.watch_run(launched);
             self.oom_seen = oom_seen;
             self.adopt_streams();
         }

@@ -108,9 +108,9 @@ impl Actor {
         self.next_step();
     }
 
-    pub(super) async fn started(&mut self, result: Result<TaskHandle, BackendError>) {
+    pub(super) async fn started(&mut self, result: Result<Launched, BackendError>) {
         match result {
-            Ok(task) => self.run_began(task).await,
+            Ok(launched) => self.run_began(launched).await,
             Err(error) if error.leaves_doubt() => {
                 tracing::warn!(container = %self.record.container().id, %error, "it is not known whether it started");
                 self.raise(Doubt::Container);
@@ -134,9 +134,9 @@ impl Actor {
     }
 
     /// The process runs (and may have ended since).
-    pub(super) async fn run_began(&mut self, task: TaskHandle) {
+    pub(super) async fn run_began(&mut self, launched: Launched) {
         let mut draft = self.record.draft_to(State::Running);
-        draft.next.pid = Some(task.pid());
+        draft.next.pid = Some(launched.task.pid());
         draft.next.start_time = Some(SystemTime::now());
         draft.next.exit_status = None;
         let intent = draft.next.intent.take();
@@ -150,7 +150,7 @@ impl Actor {
         let cause = intent.and_then(|intent| intent.cause);
         let draft = draft.event(EventKind::ContainerStarted, cause).with(answer);
         self.record.commit_observed(draft).await;
-        self.watch_run(task);
+        self.watch_run(launched);
         self.answer_start();
     }
 
@@ -183,9 +183,8 @@ impl Actor {
     }
 
     /// A new run's processes are to be watched.
-    pub(super) fn watch_run(&mut self, task: TaskHandle) {
-        let container = self.record.container();
-        self.stream = Some(self.core.run_stream(container, container.run));
+    pub(super) fn watch_run(&mut self, Launched { task, stream }: Launched) {
+        self.stream = Some(stream);
         self.task = Some(task);
         self.remains = false;
         self.unknown_task = false;
@@ -252,6 +251,15 @@ pub(crate) struct StoredStart {
     pub(crate) container: Arc<Container>,
 }
 
+/// A run's processes and their streams. The streams come along because they are open only as long as
+/// somebody holds them: another one of that name would have no input, and would not be taken up again
+/// after the keeper's death.
+#[derive(Debug)]
+pub(super) struct Launched {
+    pub(super) task: TaskHandle,
+    pub(super) stream: Arc<Stream>,
+}
+
 /// Removes the last run's remains, or a task that should not be, if they are there still, and starts
 /// the next run.
 async fn launch(
@@ -259,7 +267,7 @@ async fn launch(
     container: Arc<Container>,
     remains: Option<Remains>,
     forget_start: bool,
-) -> Result<TaskHandle, BackendError> {
+) -> Result<Launched, BackendError> {
     if let Some(remains) = remains {
         remains.remove().await?;
     }
@@ -281,7 +289,7 @@ async fn launch(
     if started.as_ref().is_err_and(|error| !error.leaves_doubt()) {
         stream.abandon().await;
     }
-    started
+    started.map(|task| Launched { task, stream })
 }
 
 /// The main process of the container whose network is to be shared.

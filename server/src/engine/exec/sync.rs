@@ -78,7 +78,7 @@ fn output_of(
     }
 }
 
-async fn feed(mut input: SessionInput, stdin: &[u8]) -> Result<(), Error> {
+async fn feed(input: SessionInput, stdin: &[u8]) -> Result<(), Error> {
     for chunk in stdin.chunks(MAX_STDIO_CHUNK) {
         input
             .send(Input::Stdin(bytes::Bytes::copy_from_slice(chunk)))

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Caller, Input, Phase, Subject};
 use crate::backend::{SignalScope, proc};
@@ -19,7 +20,7 @@ pub struct SessionInput {
     stream: Arc<Stream>,
     /// Whether this caller sends bytes at all.
     sends: bool,
-    closed: bool,
+    closed: AtomicBool,
 }
 
 /// Whether the process takes input.
@@ -36,7 +37,7 @@ impl SessionInput {
             subject,
             stream,
             sends,
-            closed: false,
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -45,9 +46,11 @@ impl SessionInput {
     ///
     /// # Errors
     /// [`Error::StdinNotOpen`], [`Error::TerminalNotAllocated`], backend.
-    pub async fn send(&mut self, input: Input) -> Result<(), Error> {
+    pub async fn send(&self, input: Input) -> Result<(), Error> {
         let sent = match input {
-            Input::Stdin(_) if !self.sends || self.closed => Err(self.subject.stdin_not_open()),
+            Input::Stdin(_) if !self.sends || self.is_closed() => {
+                Err(self.subject.stdin_not_open())
+            }
             Input::Stdin(data) => self.write(&data).await,
             Input::CloseStdin => self.close().await,
             Input::Resize(size) => self.resize(size).await,
@@ -66,25 +69,25 @@ impl SessionInput {
     ///
     /// # Errors
     /// As [`Self::send`]; what is closed already is no error.
-    pub async fn end(&mut self) -> Result<(), Error> {
-        if !self.sends || self.closed {
+    pub async fn end(&self) -> Result<(), Error> {
+        if !self.sends || self.is_closed() {
             return Ok(());
         }
         self.send(Input::CloseStdin).await
     }
 
-    async fn write(&mut self, data: &[u8]) -> Result<(), Error> {
+    async fn write(&self, data: &[u8]) -> Result<(), Error> {
         if let Life::Over = self.started().await {
             return Ok(());
         }
         write(&self.stream, data, &self.subject).await
     }
 
-    async fn close(&mut self) -> Result<(), Error> {
+    async fn close(&self) -> Result<(), Error> {
         if !self.sends {
             return Err(self.subject.stdin_not_open());
         }
-        if std::mem::replace(&mut self.closed, true) {
+        if self.closed.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
         if let Life::Over = self.started().await {
@@ -108,7 +111,7 @@ impl SessionInput {
         self.caller.core.ask(&key, order).await
     }
 
-    async fn signal(&mut self, signal: Signal) -> Result<(), Error> {
+    async fn signal(&self, signal: Signal) -> Result<(), Error> {
         if let Life::Over = self.started().await {
             return Ok(());
         }
@@ -157,15 +160,20 @@ impl SessionInput {
     }
 
     /// Waits until the process runs, or never will.
-    async fn started(&mut self) -> Life {
+    async fn started(&self) -> Life {
+        let mut subject = self.subject.clone();
         loop {
-            self.subject.mark_seen();
-            match self.subject.phase() {
+            subject.mark_seen();
+            match subject.phase() {
                 Phase::Running { .. } => return Life::Runs,
                 Phase::Ended { .. } | Phase::Failed(_) | Phase::Gone => return Life::Over,
-                Phase::Waiting => self.subject.changed().await,
+                Phase::Waiting => subject.changed().await,
             }
         }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 }
 

@@ -1,6 +1,8 @@
 //! `LogService`.
 
-use futures_util::stream;
+use std::future::ready;
+
+use futures_util::{StreamExt, stream};
 use tonic::{Request, Response, Status};
 use wharf_api::v1;
 use wharf_api::v1::log_service_server::LogService;
@@ -64,10 +66,11 @@ impl LogService for Logs {
             .follow_logs(query)
             .await
             .map_err(CallError::from)?;
+        let begun = stream::once(ready(Ok(render::log::followed(None))));
         let messages = stream::try_unfold(logs, |mut logs| async move {
             let next = logs.next().await.map_err(CallError::from)?;
             Ok::<_, Status>(Some((render::log::followed(next), logs)))
         });
-        Ok(Response::new(Box::pin(messages)))
+        Ok(Response::new(Box::pin(begun.chain(messages))))
     }
 }

@@ -1,13 +1,14 @@
 //! Joins a caller's gRPC streams with the streams of a process.
 //!
 //! ```text
-//! client -- start, input ... --> Taken ---> SessionInput      (waits while stdin is full)
-//!                                  |  one poll drives both; neither waits for the other
+//! client -- start, input ... --> Taken ---> SessionInput      signals, sizes, detach
+//!                                  |  '--> a few messages --> stdin (waits while it is full)
+//!                                  |  one poll drives all; none waits for another
 //! client <-- attached, output .. <- Joined <- SessionOutput   (waits while nothing is said)
 //! ```
 //!
-//! The answer's stream is all there is: no task, no queue. Dropping it drops the session, and that is
-//! the caller's leaving. What is to become of the process then is the engine's business.
+//! The answer's stream is all there is: no task, and no queue but the few messages of stdin that signals
+//! overtake. Dropping it drops the session, and that is the caller's leaving. What is to become of the process then is the engine's business.
 //!
 //! A cancelled call, a lost connection and a half-close all end the inbound stream in the same way, and
 //! only the last of them is a message to the process. But a call that is gone is never polled again:
@@ -20,11 +21,13 @@ mod tests;
 
 use std::future::ready;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, stream};
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tonic::Status;
 use wharf_api::v1;
@@ -108,21 +111,25 @@ outbound!(
     FollowContainerResponse in follow_container_response,
 );
 
+/// Messages of stdin that wait for the process to read, at most 64 KiB each. Signals and sizes overtake
+/// them; what comes when there are more waits in the connection, and what is behind it too.
+const STDIN_WAITING: usize = 8;
+
 /// Takes what a caller sends.
-pub(super) trait TakesInput: Send + 'static {
+pub(super) trait TakesInput: Send + Sync + 'static {
     /// Takes one input; returns when it is written.
-    fn send(&mut self, input: Input) -> impl Future<Output = Result<(), engine::Error>> + Send;
+    fn send(&self, input: Input) -> impl Future<Output = Result<(), engine::Error>> + Send;
 
     /// The caller sends nothing more.
-    fn end(&mut self) -> impl Future<Output = Result<(), engine::Error>> + Send;
+    fn end(&self) -> impl Future<Output = Result<(), engine::Error>> + Send;
 }
 
 impl TakesInput for SessionInput {
-    fn send(&mut self, input: Input) -> impl Future<Output = Result<(), engine::Error>> + Send {
+    fn send(&self, input: Input) -> impl Future<Output = Result<(), engine::Error>> + Send {
         Self::send(self, input)
     }
 
-    fn end(&mut self) -> impl Future<Output = Result<(), engine::Error>> + Send {
+    fn end(&self) -> impl Future<Output = Result<(), engine::Error>> + Send {
         Self::end(self)
     }
 }
@@ -158,7 +165,10 @@ fn joined<M: Inbound, R: Outbound>(
     input: impl TakesInput,
     output: impl Stream<Item = Result<Output, CallError>> + Send + 'static,
 ) -> Answers<R> {
-    let taken = taken(messages, input).boxed();
+    let (stdin, waiting) = mpsc::channel(STDIN_WAITING);
+    let input = Arc::new(input);
+    let written = written(waiting, Arc::clone(&input));
+    let taken = stream::select(taken(messages, input, stdin), written).boxed();
     answers(attached, Joined::of(taken, output.boxed()))
 }
 
@@ -210,39 +220,100 @@ enum Inbox<S> {
     Over(Option<Status>),
 }
 
-/// Takes message by message; the next one when the last is written.
+/// What is to be done to stdin.
+enum ToStdin {
+    Input(Input),
+    /// The caller sends nothing more.
+    End,
+}
+
+/// Who takes messages.
+struct Taker<S, I> {
+    inbox: Inbox<S>,
+    input: Arc<I>,
+    stdin: mpsc::Sender<ToStdin>,
+}
+
+/// Takes message by message. What is for stdin gets in line there; the rest is done at once.
 fn taken<M: Inbound>(
     messages: impl Stream<Item = Result<M, Status>> + Send + Unpin + 'static,
-    input: impl TakesInput,
+    input: Arc<impl TakesInput>,
+    stdin: mpsc::Sender<ToStdin>,
 ) -> impl Stream<Item = Result<Taken, CallError>> + Send {
-    stream::try_unfold((Inbox::Open(messages), input), take)
+    let taker = Taker {
+        inbox: Inbox::Open(messages),
+        input,
+        stdin,
+    };
+    stream::try_unfold(taker, take)
 }
 
 /// One step of the inbound side, and where it is then.
-type Step<S, I> = Option<(Taken, (Inbox<S>, I))>;
+type Step<S, I> = Option<(Taken, Taker<S, I>)>;
 
-async fn take<M: Inbound, S, I: TakesInput>(
-    (inbox, mut input): (Inbox<S>, I),
-) -> Result<Step<S, I>, CallError>
+async fn take<M: Inbound, S, I: TakesInput>(taker: Taker<S, I>) -> Result<Step<S, I>, CallError>
 where
     S: Stream<Item = Result<M, Status>> + Unpin,
 {
-    match inbox {
+    let Taker {
+        inbox,
+        input,
+        stdin,
+    } = taker;
+    let (taken, inbox) = match inbox {
         Inbox::Open(mut messages) => match messages.next().await {
             Some(Ok(message)) => {
-                input.send(checked(message)?).await?;
-                Ok(Some((Taken::Message, (Inbox::Open(messages), input))))
+                pass(checked(message)?, &*input, &stdin).await?;
+                (Taken::Message, Inbox::Open(messages))
             }
-            Some(Err(status)) => Ok(Some((Taken::End, (Inbox::Over(Some(status)), input)))),
-            None => Ok(Some((Taken::End, (Inbox::Over(None), input)))),
+            Some(Err(status)) => (Taken::End, Inbox::Over(Some(status))),
+            None => (Taken::End, Inbox::Over(None)),
         },
         Inbox::Over(None) => {
             sleep(HALF_CLOSE_GRACE).await;
-            input.end().await?;
-            Ok(None)
+            // Closed if writing has failed: that is told there.
+            drop(stdin.send(ToStdin::End).await);
+            return Ok(None);
         }
-        Inbox::Over(Some(status)) => Err(status.into()),
+        Inbox::Over(Some(status)) => return Err(status.into()),
+    };
+    let taker = Taker {
+        inbox,
+        input,
+        stdin,
+    };
+    Ok(Some((taken, taker)))
+}
+
+async fn pass(
+    message: Input,
+    input: &impl TakesInput,
+    stdin: &mpsc::Sender<ToStdin>,
+) -> Result<(), CallError> {
+    match message {
+        message @ (Input::Stdin(_) | Input::CloseStdin) => {
+            drop(stdin.send(ToStdin::Input(message)).await);
+            Ok(())
+        }
+        message @ (Input::Resize(_) | Input::Signal(_) | Input::Detach) => {
+            Ok(input.send(message).await?)
+        }
     }
+}
+
+/// Writes what is in line for stdin, one after the other.
+fn written(
+    waiting: mpsc::Receiver<ToStdin>,
+    input: Arc<impl TakesInput>,
+) -> impl Stream<Item = Result<Taken, CallError>> + Send {
+    stream::try_unfold((waiting, input), async |(mut waiting, input)| {
+        match waiting.recv().await {
+            Some(ToStdin::Input(message)) => input.send(message).await?,
+            Some(ToStdin::End) => input.end().await?,
+            None => return Ok(None),
+        }
+        Ok(Some((Taken::Message, (waiting, input))))
+    })
 }
 
 fn checked<M: Inbound>(message: M) -> Result<Input, CallError> {

@@ -58,9 +58,11 @@ struct TestInput {
 }
 
 impl TakesInput for TestInput {
-    async fn send(&mut self, input: Input) -> Result<(), engine::Error> {
-        let is_open = self.open.wait_for(|open| *open != Stdin::Full).await;
-        if is_open.is_ok_and(|open| *open == Stdin::Closed) {
+    async fn send(&self, input: Input) -> Result<(), engine::Error> {
+        let bytes = matches!(input, Input::Stdin(_) | Input::CloseStdin);
+        let mut open = self.open.clone();
+        let is_open = open.wait_for(|open| !bytes || *open != Stdin::Full).await;
+        if bytes && is_open.is_ok_and(|open| *open == Stdin::Closed) {
             return Err(engine::Error::StdinNotOpen {
                 container: "web".to_owned(),
                 exec: None,
@@ -77,7 +79,7 @@ impl TakesInput for TestInput {
         Ok(())
     }
 
-    async fn end(&mut self) -> Result<(), engine::Error> {
+    async fn end(&self) -> Result<(), engine::Error> {
         self.seen.send(Seen::End).ok();
         Ok(())
     }

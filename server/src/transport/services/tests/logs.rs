@@ -178,6 +178,11 @@ async fn many_logs_come_on_one_stream() {
     };
     let answer = api.logs().follow_logs(request).await.unwrap();
     let mut stream = answer.into_inner();
+    let begun = stream.message().await.unwrap().unwrap();
+    assert!(matches!(
+        begun.response,
+        Some(follow_logs_response::Response::Idle(_))
+    ));
     let started = stream.message().await.unwrap().unwrap();
     assert!(matches!(
         started.response,

@@ -1,0 +1,85 @@
+//! The input of main processes: open as long as they run and nobody has closed it, whoever is there.
+
+use wharf_api::v1::{self, CreateContainerRequest, write_stdin_request::Target};
+
+use crate::harness::streams::Joined;
+use crate::harness::{Client, scenario, spec};
+
+/// Runs `cat` with its input open and nobody attached.
+async fn run_cat(client: &Client) {
+    let request = CreateContainerRequest {
+        name: "cat".to_owned(),
+        spec: Some(v1::ContainerSpec {
+            stdin_open: true,
+            ..spec::running(&["cat"])
+        }),
+        start: true,
+        ..Default::default()
+    };
+    client.create_with(request).await.unwrap();
+}
+
+async fn write(client: &Client, data: &'static str, close: bool) {
+    let request = v1::WriteStdinRequest {
+        target: Some(Target::Container("cat".to_owned())),
+        data: data.into(),
+        close,
+        ..Default::default()
+    };
+    client.write_stdin(request).await.unwrap();
+}
+
+/// From the first byte on.
+async fn follow(client: &Client) -> Joined {
+    let request = v1::FollowContainerRequest {
+        container: "cat".to_owned(),
+        resume: vec![v1::StreamOffset {
+            stream: v1::OutputStream::Stdout.into(),
+            offset: 0,
+        }],
+        ..Default::default()
+    };
+    client.follow_container(request).await.unwrap()
+}
+
+#[test]
+fn a_process_that_was_started_alone_reads_what_whoever_attaches_sends() {
+    scenario(async |world| {
+        let client = world.up().await;
+        run_cat(&client).await;
+        let options = v1::AttachOptions {
+            stdin: true,
+            ..Default::default()
+        };
+        let mut joined = client.attach_container("cat", options).await.unwrap();
+        joined.write("one\n").await;
+        let first = joined.until(|whole| whole.out() == "one\n").await.unwrap();
+        assert_eq!(first.err(), "");
+        joined.half_close();
+        while let Some(next) = joined.next().await.unwrap() {
+            let v1::process_output::Kind::Exited(exit) = next else {
+                panic!("{next:?}");
+            };
+            assert_eq!(exit.code, 0);
+        }
+    });
+}
+
+#[test]
+fn input_by_calls_alone_goes_on_over_a_restart_of_the_server() {
+    scenario(async |world| {
+        let client = world.up().await;
+        run_cat(&client).await;
+        write(&client, "one\n", false).await;
+        let mut before = follow(&client).await;
+        before.until(|whole| whole.out() == "one\n").await.unwrap();
+        world.wharfd.kill();
+        let client = world.wharfd.start().await;
+        write(&client, "two\n", false).await;
+        let after = follow(&client).await;
+        write(&client, "three\n", true).await;
+        let whole = after.whole().await.unwrap();
+        assert_eq!(whole.out(), "one\ntwo\nthree\n");
+        assert_eq!(whole.exit.code, 0);
+    });
+}
