@@ -18,6 +18,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// larger, so that one stalled stream does not stop the others.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 16 << 20;
+/// A message of output or of log entries comes in one frame: each frame is a write for the server.
+const FRAME: u32 = 256 << 10;
 
 /// A connection to one server.
 #[derive(Debug)]
@@ -135,7 +137,8 @@ fn endpoint(address: &Address) -> Result<Endpoint, Error> {
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW))
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME))
 }
 
 type UnixIo =

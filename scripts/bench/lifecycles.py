@@ -58,10 +58,10 @@ def run_true(place, name):
 
 
 @contextlib.contextmanager
-def running(place, *command):
+def running(place, *command, ctr_options=()):
     """A container of that name on every side."""
     place.create("host", *command)
-    place.ctr_start("host", *command)
+    place.ctr_start("host", *command, options=ctr_options)
     if place.docker:
         place.docker.start("host", *command)
     yield "host"

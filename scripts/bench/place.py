@@ -2,6 +2,7 @@
 
 import collections
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -18,8 +19,8 @@ import docker
 import proc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "clients"))
-import lifecycle  # noqa: E402  (makes the stubs)
+sys.path.append(str(ROOT / "tests" / "clients"))
+import stubs  # noqa: E402
 
 IMAGE = "docker.io/library/busybox:bench"
 METRICS = "127.0.0.1:19338"
@@ -49,8 +50,16 @@ class Place:
         self.containerd_socket = self.directory / "containerd.sock"
         self.host = f"unix://{self.directory}/wharfd.sock"
         self.children = []
+        self.keeper = None
 
     def __enter__(self):
+        try:
+            return self.set_up()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def set_up(self):
         self.spawn("containerd", "--config", self.write_config())
         until("containerd answers", lambda: self.ctr("version"))
         archive = self.directory / "image.tar"
@@ -98,9 +107,9 @@ path = "{self.directory}/containerd/opt"
         return child
 
     def connect(self):
-        stubs = self.directory / "stubs"
-        stubs.mkdir()
-        lifecycle.generate(ROOT / "proto", str(stubs))
+        generated = self.directory / "stubs"
+        generated.mkdir()
+        stubs.generate(ROOT / "proto", str(generated))
         from wharf.v1 import container_pb2, container_service_pb2, container_service_pb2_grpc
         from wharf.v1 import system_service_pb2, system_service_pb2_grpc
 
@@ -138,7 +147,8 @@ path = "{self.directory}/containerd/opt"
             child.send_signal(signal.SIGTERM)
             child.wait(timeout=30)
         # It keeps nothing any more, so it ends.
-        subprocess.run(["kill", str(self.keeper)], check=False)
+        if self.keeper:
+            os.kill(self.keeper, signal.SIGTERM)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     # Containers, on either side.
@@ -158,8 +168,8 @@ path = "{self.directory}/containerd/opt"
             if message.WhichOneof("response") == "result":
                 return message.result.exit_status.code
 
-    def ctr_start(self, name, *args):
-        self.ctr("run", "--detach", IMAGE, name, *args)
+    def ctr_start(self, name, *args, options=()):
+        self.ctr("run", "--detach", *options, IMAGE, name, *args)
 
     def ctr_delete(self, name):
         self.ctr("tasks", "kill", "--signal", "SIGKILL", name)

@@ -12,6 +12,7 @@ BLOCK = 64 << 10
 # 100 bytes with its end.
 LINE = "x" * 99
 SECONDS = 5
+NOWHERE = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 def zeros(mib):
@@ -42,12 +43,11 @@ def output(place, host, rounds, mib):
 
     def theirs(number):
         command = ("tasks", "exec", "--exec-id", f"out-{number}", host, *zeros(mib))
-        return rate(mib, timed(lambda: place.ctr(*command, stdout=subprocess.DEVNULL)))
+        return rate(mib, timed(lambda: place.ctr(*command, **NOWHERE)))
 
     def dockers(_):
         command = ["docker", "--host", place.docker.socket, "exec", host, *zeros(mib)]
-        null = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return rate(mib, timed(lambda: subprocess.run(command, check=True, **null)))
+        return rate(mib, timed(lambda: subprocess.run(command, check=True, **NOWHERE)))
 
     sides = {"wharfd": ours, "ctr": theirs, **({"docker": dockers} if place.docker else {})}
     return with_peaks(place, lambda: interleave(rounds, sides))
@@ -64,8 +64,7 @@ def feeding(place, host, rounds, mib):
     def dockers(_):
         command = ["docker", "--host", place.docker.socket, "exec", "--interactive", host, *drain]
         source = subprocess.Popen(["dd", *zeros(mib)[2:]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        null = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return rate(mib, timed(lambda: subprocess.run(command, check=True, stdin=source.stdout, **null)))
+        return rate(mib, timed(lambda: subprocess.run(command, stdin=source.stdout, check=True, **NOWHERE)))
 
     sides = {"wharfd": ours, **({"docker": dockers} if place.docker else {})}
     return with_peaks(place, lambda: interleave(rounds, sides))

@@ -8,7 +8,7 @@ const PAGE_BYTES: usize = 4096;
 /// A buffer that begins with a page.
 ///
 /// Left to the allocator, a block of this size begins 16 bytes into one. The kernel copies to it from the
-/// beginnings of a pipe's pages, and some processors copy at half their speed when the target's place in
+/// beginnings of a pipe's pages, and some processors copy more slowly when the target's place in
 /// its page is just behind the source's.
 #[derive(Debug)]
 pub(super) struct Buffer(Vec<u8>);
