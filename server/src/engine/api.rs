@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::backend::Status;
@@ -97,8 +98,8 @@ pub struct StopContainer {
     pub expected_run: Option<Run>,
 }
 
-/// What became of a start.
-#[derive(Debug, Clone)]
+/// What became of a start. Stored as the answer for its idempotency key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Started {
     /// False if it was running.
     pub changed: bool,

@@ -9,7 +9,6 @@ use tokio::sync::oneshot;
 
 use super::container::command::{Order, SignalOrder, StartOrder};
 use super::container::create::Creation;
-use super::container::start::StoredStart;
 use super::container::{actor, update};
 use super::idempotency::{self, Claim, Claimed};
 use super::{
@@ -62,31 +61,21 @@ impl Engine {
         call: Call,
         create: CreateContainer,
     ) -> Result<Answer<Arc<Container>>, Error> {
-        let claim = match self.turn(&call).await? {
-            Turn::Replay(value) => {
-                return Ok(Answer {
-                    value,
-                    replayed: true,
-                });
-            }
-            Turn::Act(claim) => claim,
-        };
-        self.core.require_backend()?;
-        let container = self.draft(&create, Some(call.cause), claim.as_ref())?;
-        let (container, mailbox) = self.enter(container, &create)?;
-        let (reply, answer) = oneshot::channel();
-        let creation = Creation {
-            span: tracing::Span::current(),
-            claim,
-            reply,
-        };
-        let id = container.id.to_string();
-        actor::create(&self.core, container, mailbox, creation);
-        let value = self.core.answered(answer, &id).await?;
-        Ok(Answer {
-            value,
-            replayed: false,
+        self.once(call, async |cause, claim| {
+            self.core.require_backend()?;
+            let container = self.draft(&create, Some(cause), claim.as_ref())?;
+            let (container, mailbox) = self.enter(container, &create)?;
+            let (reply, answer) = oneshot::channel();
+            let creation = Creation {
+                span: tracing::Span::current(),
+                claim,
+                reply,
+            };
+            let id = container.id.to_string();
+            actor::create(&self.core, container, mailbox, creation);
+            self.core.answered(answer, &id).await
         })
+        .await
     }
 
     /// The record of a container to be.
@@ -234,29 +223,18 @@ impl Engine {
         key: &str,
         expected_run: Option<Run>,
     ) -> Result<Answer<Started>, Error> {
-        let claim = match self.turn::<StoredStart>(&call).await? {
-            Turn::Replay(StoredStart { changed, container }) => {
-                return Ok(Answer {
-                    value: Started { changed, container },
-                    replayed: true,
-                });
-            }
-            Turn::Act(claim) => claim,
-        };
-        let cause = call.cause;
-        let order = |reply| {
-            Order::Start(StartOrder {
-                cause,
-                expected_run,
-                claim,
-                reply,
-            })
-        };
-        let value = self.core.ask(key, order).await?;
-        Ok(Answer {
-            value,
-            replayed: false,
+        self.once(call, async |cause, claim| {
+            let order = |reply| {
+                Order::Start(StartOrder {
+                    cause,
+                    expected_run,
+                    claim,
+                    reply,
+                })
+            };
+            self.core.ask(key, order).await
         })
+        .await
     }
 
     /// Stops it; answers once its exit is committed.
@@ -284,29 +262,16 @@ impl Engine {
         key: &str,
         stop: StopContainer,
     ) -> Result<Answer<Arc<Container>>, Error> {
-        let claim = match self.turn(&call).await? {
-            Turn::Replay(value) => {
-                return Ok(Answer {
-                    value,
-                    replayed: true,
-                });
-            }
-            Turn::Act(claim) => claim,
-        };
-        let cause = call.cause;
-        let value = self
-            .core
-            .ask(key, |reply| Order::Restart {
+        self.once(call, async |cause, claim| {
+            let order = |reply| Order::Restart {
                 cause,
                 stop,
                 claim,
                 reply,
-            })
-            .await?;
-        Ok(Answer {
-            value,
-            replayed: false,
+            };
+            self.core.ask(key, order).await
         })
+        .await
     }
 
     /// Sends one signal.
@@ -321,31 +286,20 @@ impl Engine {
         scope: SignalScope,
         expected_run: Option<Run>,
     ) -> Result<Answer<()>, Error> {
-        let claim = match self.turn(&call).await? {
-            Turn::Replay(value) => {
-                return Ok(Answer {
-                    value,
-                    replayed: true,
-                });
-            }
-            Turn::Act(claim) => claim,
-        };
-        let cause = call.cause;
-        let order = |reply| {
-            Order::Signal(SignalOrder {
-                cause,
-                signal,
-                scope,
-                expected_run,
-                claim,
-                reply,
-            })
-        };
-        self.core.ask(key, order).await?;
-        Ok(Answer {
-            value: (),
-            replayed: false,
+        self.once(call, async |cause, claim| {
+            let order = |reply| {
+                Order::Signal(SignalOrder {
+                    cause,
+                    signal,
+                    scope,
+                    expected_run,
+                    claim,
+                    reply,
+                })
+            };
+            self.core.ask(key, order).await
         })
+        .await
     }
 
     /// Freezes it; false if it was frozen.
@@ -402,6 +356,25 @@ impl Engine {
             .map_err(|_| Error::Bug {
                 what: "reading processes was interrupted",
             })
+    }
+
+    /// Does `act` with the call's cause and claim, unless the call was answered before: then that answer
+    /// stands.
+    pub(super) async fn once<T: DeserializeOwned>(
+        &self,
+        call: Call,
+        act: impl AsyncFnOnce(Cause, Option<Claim>) -> Result<T, Error>,
+    ) -> Result<Answer<T>, Error> {
+        match self.turn(&call).await? {
+            Turn::Replay(value) => Ok(Answer {
+                value,
+                replayed: true,
+            }),
+            Turn::Act(claim) => Ok(Answer {
+                value: act(call.cause, claim).await?,
+                replayed: false,
+            }),
+        }
     }
 
     /// Claims the call's idempotency key, if it has one, waiting for an earlier call with it to end.

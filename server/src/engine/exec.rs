@@ -9,7 +9,6 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use self::registry::ExecSnapshot;
-use super::commands::Turn;
 use super::container::command::{Early, Order, ResizeOrder};
 use super::container::execs::{ExecOrder, NewExec};
 use super::session::{self, Phase, Session, Subject};
@@ -96,32 +95,21 @@ impl Engine {
         create: CreateExec,
         leash: Option<Leash>,
     ) -> Result<Answer<Arc<Exec>>, Error> {
-        let claim = match self.turn(&call).await? {
-            Turn::Replay(value) => {
-                return Ok(Answer {
-                    value,
-                    replayed: true,
-                });
-            }
-            Turn::Act(claim) => claim,
-        };
-        let process = self.exec_process(container, &create).await?;
-        let cause = call.cause;
-        let order = |reply| {
-            Order::Exec(ExecOrder::Create(Box::new(NewExec {
-                cause,
-                create,
-                process,
-                leash,
-                claim,
-                reply,
-            })))
-        };
-        let value = self.core.ask(container, order).await?;
-        Ok(Answer {
-            value,
-            replayed: false,
+        self.once(call, async |cause, claim| {
+            let process = self.exec_process(container, &create).await?;
+            let order = |reply| {
+                Order::Exec(ExecOrder::Create(Box::new(NewExec {
+                    cause,
+                    create,
+                    process,
+                    leash,
+                    claim,
+                    reply,
+                })))
+            };
+            self.core.ask(container, order).await
         })
+        .await
     }
 
     /// What an exec is to be: its user is looked up in the container's own files as they are now.
@@ -229,28 +217,17 @@ impl Engine {
         id: ExecId,
         signal: Signal,
     ) -> Result<Answer<()>, Error> {
-        let claim = match self.turn(&call).await? {
-            Turn::Replay(value) => {
-                return Ok(Answer {
-                    value,
-                    replayed: true,
-                });
-            }
-            Turn::Act(claim) => claim,
-        };
-        let cause = call.cause;
-        self.ask_exec(id, |reply| ExecOrder::Signal {
-            cause,
-            id,
-            signal,
-            claim,
-            reply,
+        self.once(call, async |cause, claim| {
+            let order = |reply| ExecOrder::Signal {
+                cause,
+                id,
+                signal,
+                claim,
+                reply,
+            };
+            self.ask_exec(id, order).await
         })
-        .await?;
-        Ok(Answer {
-            value: (),
-            replayed: false,
-        })
+        .await
     }
 
     /// Sets the size of an exec's terminal, or the size it is to start with.
@@ -292,20 +269,10 @@ impl Engine {
         if !stream.is_input_open() {
             return Err(subject.stdin_not_open());
         }
-        let claim = match self.turn(&call).await? {
-            Turn::Replay(value) => {
-                return Ok(Answer {
-                    value,
-                    replayed: true,
-                });
-            }
-            Turn::Act(claim) => claim,
-        };
-        session::write_once(&self.core, claim, &subject, &stream, data, close).await?;
-        Ok(Answer {
-            value: (),
-            replayed: false,
+        self.once(call, async |_, claim| {
+            session::write_once(&self.core, claim, &subject, &stream, data, close).await
         })
+        .await
     }
 
     /// The running process whose input is meant.

@@ -10,7 +10,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::commands::Turn;
 use super::container::command::Order;
 use super::container::lend::Loan;
 use super::idempotency::Claim;
@@ -217,32 +216,22 @@ impl Engine {
         + Send
         + 'static,
     ) -> Result<Answer<T>, Error> {
-        let claim = match self.turn(&call).await? {
-            Turn::Replay(value) => {
-                return Ok(Answer {
-                    value,
-                    replayed: true,
-                });
-            }
-            Turn::Act(claim) => claim,
-        };
-        let loan = self.borrow_root(key, path).await?;
-        let stop = loan.called_back.child_token();
-        let _caller_is_there = stop.clone().drop_guard();
-        let container = Arc::clone(&loan.container);
-        let pieces = Inlet::new(upload, stop.clone());
-        let work = self.work(loan, move |root| write(root, &container, pieces, &stop));
-        let (reply, answer) = oneshot::channel();
-        let engine = self.clone();
-        self.core.spawn(async move {
-            let written = work.done().await;
-            drop(reply.send(engine.settle(claim, written).await));
-        });
-        let value = answer.await.unwrap_or(Err(Error::Draining))?;
-        Ok(Answer {
-            value,
-            replayed: false,
+        self.once(call, async |_, claim| {
+            let loan = self.borrow_root(key, path).await?;
+            let stop = loan.called_back.child_token();
+            let _caller_is_there = stop.clone().drop_guard();
+            let container = Arc::clone(&loan.container);
+            let pieces = Inlet::new(upload, stop.clone());
+            let work = self.work(loan, move |root| write(root, &container, pieces, &stop));
+            let (reply, answer) = oneshot::channel();
+            let engine = self.clone();
+            self.core.spawn(async move {
+                let written = work.done().await;
+                drop(reply.send(engine.settle(claim, written).await));
+            });
+            answer.await.unwrap_or(Err(Error::Draining))
         })
+        .await
     }
 
     /// Stores the answer of a write. Without success the key is given back.

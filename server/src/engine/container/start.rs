@@ -172,7 +172,7 @@ impl Actor {
 
     fn started_change(&mut self, container: &Container) -> Option<crate::store::Change> {
         let claim = self.claim.as_mut()?;
-        let answer = StoredStart {
+        let answer = Started {
             changed: true,
             container: Arc::new(container.clone()),
         };
@@ -242,13 +242,6 @@ impl Actor {
             (_, None) | (None, _) => {}
         }
     }
-}
-
-/// A start's answer as it is stored.
-#[derive(serde::Serialize, serde::Deserialize)]
-pub(crate) struct StoredStart {
-    pub(crate) changed: bool,
-    pub(crate) container: Arc<Container>,
 }
 
 /// A run's processes and their streams. The streams come along because they are open only as long as
