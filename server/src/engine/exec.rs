@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use self::registry::ExecSnapshot;
 use super::container::command::{Early, Order, ResizeOrder};
 use super::container::execs::{ExecOrder, NewExec};
+use super::query::ExecPosition;
 use super::session::{self, Phase, Session, Subject};
 use super::{
     Answer, Attach, Call, CreateContainer, CreateExec, Engine, Error, Follow, StartAt, StartedExec,
@@ -24,15 +25,6 @@ use crate::model::{
     Cause, Container, Exec, ExecId, ExecState, ExitStatus, Run, Signal, State, TerminalSize,
 };
 use crate::oci::process;
-
-/// Where a page of execs ended: they are ordered by time of creation and id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ExecPosition {
-    /// Time of creation.
-    pub create_time: std::time::SystemTime,
-    /// Identity.
-    pub id: ExecId,
-}
 
 /// A wait for an exec's end. Registers nothing: it looks at snapshots.
 #[derive(Debug)]

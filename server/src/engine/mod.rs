@@ -44,7 +44,7 @@ use crate::journal::{Cursor, Journal};
 use crate::model::{Container, ContainerId, Image, Run, State};
 use crate::stdio::Stdio;
 use crate::store::{Recovered, Store};
-use query::{ContainerFilter, Position};
+use query::{ContainerFilter, ContainerPosition};
 use recovery::Readiness;
 use wait::{Condition, Wait};
 
@@ -121,7 +121,7 @@ impl Engine {
     pub fn list(
         &self,
         filter: &ContainerFilter,
-        after: Option<Position>,
+        after: Option<ContainerPosition>,
         limit: usize,
     ) -> Vec<Arc<Container>> {
         self.core.registry.list(filter, after, limit)

@@ -1,10 +1,10 @@
-//! Which containers somebody wants.
+//! Which containers somebody wants, and where their pages and those of execs end.
 
 use std::collections::HashSet;
 use std::time::SystemTime;
 
 use crate::model::spec::TextMap;
-use crate::model::{Container, ContainerId, State};
+use crate::model::{Container, ContainerId, Exec, ExecId, State};
 
 /// Selects containers: fields are ANDed, values of one field ORed, labels ANDed; empty fields select all.
 #[derive(Debug, Clone, Default)]
@@ -71,22 +71,39 @@ impl ContainerFilter {
     }
 }
 
-/// Where a page of containers ended: they are ordered by time of creation and id.
+/// Where a page of containers ended.
+pub type ContainerPosition = Position<ContainerId>;
+
+/// Where a page of execs ended.
+pub type ExecPosition = Position<ExecId>;
+
+/// A place in a list that is ordered by time of creation and id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
+pub struct Position<I> {
     /// Time of creation.
     pub create_time: SystemTime,
     /// Identity.
-    pub id: ContainerId,
+    pub id: I,
 }
 
-impl Position {
+impl ContainerPosition {
     /// A container's place in the order.
     #[must_use]
     pub fn of(container: &Container) -> Self {
         Self {
             create_time: container.create_time,
             id: container.id,
+        }
+    }
+}
+
+impl ExecPosition {
+    /// An exec's place in the order.
+    #[must_use]
+    pub fn of(exec: &Exec) -> Self {
+        Self {
+            create_time: exec.create_time,
+            id: exec.id,
         }
     }
 }

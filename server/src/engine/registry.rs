@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Error;
 use super::container::command::Command;
-use super::query::{ContainerFilter, Position};
+use super::query::{ContainerFilter, ContainerPosition};
 use crate::model::{Container, ContainerId, Digest};
 
 /// What readers see of a container: its last committed record.
@@ -42,7 +42,7 @@ impl Entry {
 struct Index {
     by_id: HashMap<ContainerId, Entry>,
     by_name: HashMap<Arc<str>, ContainerId>,
-    in_order: BTreeMap<Position, ContainerId>,
+    in_order: BTreeMap<ContainerPosition, ContainerId>,
     deleted: HashMap<ContainerId, (Arc<Container>, SystemTime)>,
 }
 
@@ -74,7 +74,9 @@ impl Registry {
             return Err(Error::TooManyContainers { limit });
         }
         index.by_name.insert(container.name.clone(), container.id);
-        index.in_order.insert(Position::of(container), container.id);
+        index
+            .in_order
+            .insert(ContainerPosition::of(container), container.id);
         index.by_id.insert(container.id, entry);
         Ok(())
     }
@@ -183,7 +185,7 @@ impl Registry {
     pub(crate) fn list(
         &self,
         filter: &ContainerFilter,
-        after: Option<Position>,
+        after: Option<ContainerPosition>,
         limit: usize,
     ) -> Vec<Arc<Container>> {
         use std::ops::Bound;
@@ -220,7 +222,7 @@ impl Registry {
 impl Index {
     fn remove(&mut self, container: &Container) {
         self.by_id.remove(&container.id);
-        self.in_order.remove(&Position::of(container));
+        self.in_order.remove(&ContainerPosition::of(container));
         if self.by_name.get(&container.name) == Some(&container.id) {
             self.by_name.remove(&container.name);
         }

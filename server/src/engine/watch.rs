@@ -17,8 +17,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::engine::exec::ExecPosition;
-use crate::engine::query::{ContainerFilter, Position};
+use crate::engine::query::{ContainerFilter, ContainerPosition, ExecPosition};
 use crate::engine::{Engine, Error};
 use crate::journal::{Cursor, Filter};
 use crate::model::{Container, Epoch, Event, Exec};
@@ -166,7 +165,7 @@ impl StateSource for Engine {
     fn containers(
         &self,
         filter: &ContainerFilter,
-        after: Option<Position>,
+        after: Option<ContainerPosition>,
         limit: usize,
     ) -> Vec<Arc<Container>> {
         Self::list(self, filter, after, limit)

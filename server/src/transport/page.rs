@@ -4,6 +4,8 @@
 //! its page ended, and a checksum. It is no secret and no capability; damage and other requests are
 //! told apart from it, and both get PAGE_TOKEN_INVALID.
 
+use std::time::{Duration, SystemTime};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -13,6 +15,7 @@ use wharf_api::v1;
 
 use super::parse::{Field, reason};
 use super::{CallError, Violations};
+use crate::engine::query::Position;
 use crate::model::limits;
 
 const VERSION: u32 = 1;
@@ -112,6 +115,54 @@ impl<P: Message + Default> Page<P> {
         let checksum = checksum(&bytes);
         bytes.extend_from_slice(&checksum);
         URL_SAFE_NO_PAD.encode(bytes)
+    }
+}
+
+/// Where a page of a list that is ordered by time of creation and id ended.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CreationPlace {
+    /// Its last entry's time of creation, since the epoch.
+    #[prost(uint64, tag = "1")]
+    seconds: u64,
+    #[prost(uint32, tag = "2")]
+    nanos: u32,
+    /// Its last entry's id.
+    #[prost(bytes = "vec", tag = "3")]
+    id: Vec<u8>,
+    /// The event cursor of the moment the first page was read.
+    #[prost(string, tag = "4")]
+    pub(super) cursor: String,
+}
+
+impl CreationPlace {
+    /// The place of an entry.
+    pub(super) fn of(create_time: SystemTime, id: &[u8; 16], cursor: &str) -> Self {
+        let age = create_time
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        Self {
+            seconds: age.as_secs(),
+            nanos: age.subsec_nanos(),
+            id: id.to_vec(),
+            cursor: cursor.to_owned(),
+        }
+    }
+
+    /// Where the list goes on.
+    ///
+    /// # Errors
+    /// [`CallError::PageTokenInvalid`] if that is no place.
+    pub(super) fn position<I>(&self, id: fn([u8; 16]) -> I) -> Result<Position<I>, CallError> {
+        let bytes = self.id.as_slice().try_into();
+        let create_time =
+            SystemTime::UNIX_EPOCH.checked_add(Duration::new(self.seconds, self.nanos));
+        match (bytes, create_time) {
+            (Ok(bytes), Some(create_time)) => Ok(Position {
+                create_time,
+                id: id(bytes),
+            }),
+            (Err(_), _) | (_, None) => Err(CallError::PageTokenInvalid),
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use super::ExecPosition;
 use crate::engine::Error;
+use crate::engine::query::ExecPosition;
 use crate::model::{ContainerId, Exec, ExecId};
 
 /// What readers see of an exec: its last committed record.
@@ -30,17 +30,6 @@ struct Index {
 #[derive(Debug, Default)]
 pub(crate) struct ExecRegistry {
     index: RwLock<Index>,
-}
-
-impl ExecPosition {
-    /// Where an exec stands in the order.
-    #[must_use]
-    pub fn of(exec: &Exec) -> Self {
-        Self {
-            create_time: exec.create_time,
-            id: exec.id,
-        }
-    }
 }
 
 impl ExecRegistry {

@@ -455,7 +455,7 @@ fn containers_are_listed_in_order_of_creation_page_by_page() {
         loop {
             let page = up.engine.list(&ContainerFilter::default(), after, 2);
             let Some(last) = page.last() else { break };
-            after = Some(Position::of(last));
+            after = Some(ContainerPosition::of(last));
             listed.extend(page.iter().map(|c| c.id));
         }
         assert_eq!(listed, ids);

@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use super::{Execs, StateFilter, WatchItem};
 use crate::engine::Error;
-use crate::engine::exec::ExecPosition;
-use crate::engine::query::{ContainerFilter, Position};
+use crate::engine::query::{ContainerFilter, ContainerPosition, ExecPosition};
 use crate::model::{Container, ContainerId, Exec};
 
 /// Entries listed at once.
@@ -21,7 +20,7 @@ pub(super) trait StateSource {
     fn containers(
         &self,
         filter: &ContainerFilter,
-        after: Option<Position>,
+        after: Option<ContainerPosition>,
         limit: usize,
     ) -> Vec<Arc<Container>>;
 
@@ -33,7 +32,7 @@ pub(super) trait StateSource {
 #[derive(Debug)]
 pub(super) struct Listing {
     filter: ContainerFilter,
-    after: Option<Position>,
+    after: Option<ContainerPosition>,
     page: VecDeque<Arc<Container>>,
     sent: u32,
     /// `None` if execs are not wanted.
@@ -87,7 +86,7 @@ impl Listing {
             self.page = source.containers(&self.filter, self.after, PAGE).into();
         }
         let container = self.page.pop_front()?;
-        self.after = Some(Position::of(&container));
+        self.after = Some(ContainerPosition::of(&container));
         self.sent = self.sent.saturating_add(1);
         if let Some(execs) = &mut self.execs {
             execs.containers.insert(container.id);

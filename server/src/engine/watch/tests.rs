@@ -28,16 +28,18 @@ impl StateSource for Containers {
     fn containers(
         &self,
         filter: &ContainerFilter,
-        after: Option<Position>,
+        after: Option<ContainerPosition>,
         limit: usize,
     ) -> Vec<Arc<Container>> {
         let containers = self.0.lock();
         let mut found: Vec<_> = containers
             .iter()
-            .filter(|c| filter.matches(c) && after.is_none_or(|after| Position::of(c) > after))
+            .filter(|c| {
+                filter.matches(c) && after.is_none_or(|after| ContainerPosition::of(c) > after)
+            })
             .cloned()
             .collect();
-        found.sort_by_key(|c| Position::of(c));
+        found.sort_by_key(|c| ContainerPosition::of(c));
         found.truncate(limit);
         found
     }
