@@ -260,6 +260,18 @@ pub struct Exit {
     pub oom_killed: bool,
 }
 
+impl Exit {
+    /// An end that nobody saw, known from now on.
+    #[must_use]
+    pub fn lost() -> Self {
+        Self {
+            status: WaitStatus::Lost,
+            time: SystemTime::now(),
+            oom_killed: false,
+        }
+    }
+}
+
 /// A wait status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitStatus {

@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::backend::BackendError;
 use crate::files::FileError;
 use crate::journal::JournalError;
-use crate::model::{Container, ExecId, ExecState, Run, State};
+use crate::model::{Container, Exec, ExecId, ExecState, Run, State};
 use crate::oci::archive::ArchiveError;
 use crate::oci::process::ProcessError;
 use crate::store::StoreError;
@@ -149,6 +149,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// The call needs an exec that runs.
+    pub(super) fn exec_not_running(exec: &Exec) -> Self {
+        Self::ExecNotRunning {
+            exec: exec.id,
+            state: exec.state,
+        }
+    }
+
     /// `error` of work on the files of a container.
     pub(super) fn file(container: &Container, error: FileError) -> Self {
         let id = container.id.to_string();

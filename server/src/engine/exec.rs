@@ -53,16 +53,9 @@ impl ExecWait {
         };
         match (&exec.exit_status, exec.state) {
             (Some(exit), _) => Ok(exit.clone()),
-            (None, ExecState::Failed) => Err(not_running(&exec)),
+            (None, ExecState::Failed) => Err(Error::exec_not_running(&exec)),
             (None, _) => Err(not_found()),
         }
-    }
-}
-
-fn not_running(exec: &Exec) -> Error {
-    Error::ExecNotRunning {
-        exec: exec.id,
-        state: exec.state,
     }
 }
 
@@ -191,7 +184,7 @@ impl Engine {
         let snapshot = self.core.execs.find(id)?;
         let registered = snapshot.borrow().exec.clone();
         if registered.state == ExecState::Failed {
-            return Err(not_running(&registered));
+            return Err(Error::exec_not_running(&registered));
         }
         Ok(ExecWait {
             registered,
@@ -275,7 +268,7 @@ impl Engine {
                 let exec = snapshot.borrow().exec.clone();
                 match exec.state {
                     ExecState::Running => Ok(Subject::Exec(snapshot)),
-                    _ => Err(not_running(&exec)),
+                    _ => Err(Error::exec_not_running(&exec)),
                 }
             }
             Target::Container { key, expected_run } => {

@@ -11,15 +11,13 @@ use tokio::sync::watch;
 
 use super::connection::Rpc;
 use super::containers::json;
-use super::error::{BACKEND, LaunchContext, RpcError};
+use super::error::{LaunchContext, RpcError};
 use super::exit::Ended;
 use super::name::{ExecName, Name};
 use super::runs::{Expected, RunState};
 use super::runtime::RuntimeName;
 use super::{Containerd, find, tasks};
-use crate::backend::{
-    BackendError, Exit, FoundState, FoundTask, Process, SignalScope, StartExec, WaitStatus,
-};
+use crate::backend::{BackendError, Exit, FoundState, FoundTask, Process, SignalScope, StartExec};
 use crate::model::{ExecId, LaunchFailure, Signal, TerminalSize};
 use crate::oci::runtime_spec;
 
@@ -195,16 +193,6 @@ impl ContainerdExec {
             state: backend.observer().execs().adopt(name, found.pid, exit),
         }
     }
-
-    fn alive(&self) -> Result<(), BackendError> {
-        if self.state.is_over() {
-            return Err(BackendError::NotFound {
-                backend: BACKEND,
-                what: "process",
-            });
-        }
-        Ok(())
-    }
 }
 
 impl Process for ContainerdExec {
@@ -217,7 +205,7 @@ impl Process for ContainerdExec {
     }
 
     async fn kill(&self, signal: Signal) -> Result<(), BackendError> {
-        self.alive()?;
+        self.state.alive()?;
         tasks::kill(
             self.backend.connection(),
             self.name,
@@ -229,14 +217,14 @@ impl Process for ContainerdExec {
     }
 
     async fn resize(&self, size: TerminalSize) -> Result<(), BackendError> {
-        self.alive()?;
+        self.state.alive()?;
         tasks::resize(self.backend.connection(), self.name, size)
             .await
             .map_err(|error| error.about("process"))
     }
 
     async fn close_stdin(&self) -> Result<(), BackendError> {
-        self.alive()?;
+        self.state.alive()?;
         tasks::close_stdin(self.backend.connection(), self.name)
             .await
             .map_err(|error| error.about("process"))
@@ -254,20 +242,11 @@ impl Process for ContainerdExec {
             }
             Err(error) if error.is_not_found() => {
                 let execs = self.backend.observer().execs();
-                execs.exited(self.name, self.pid, lost());
+                execs.exited(self.name, self.pid, Exit::lost());
                 Ok(())
             }
             Err(error) => Err(error.about("process")),
         }
-    }
-}
-
-/// It is gone, and nobody told how it ended.
-fn lost() -> Exit {
-    Exit {
-        status: WaitStatus::Lost,
-        time: std::time::SystemTime::now(),
-        oom_killed: false,
     }
 }
 

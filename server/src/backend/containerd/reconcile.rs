@@ -1,7 +1,6 @@
 //! Settling the runs that ended while nobody listened.
 
 use std::collections::HashMap;
-use std::time::SystemTime;
 
 use containerd_client::types::v1::{Process, Status as ProcessStatus};
 
@@ -11,7 +10,7 @@ use super::exit::Ended;
 use super::name::Name;
 use super::observer::Observer;
 use super::tasks;
-use crate::backend::{Exit, WaitStatus};
+use crate::backend::Exit;
 
 /// Compares every watched run with what containerd has: one Tasks.List, and one Tasks.Get for each
 /// run that is not in it. To be called while the event subscription stands, so that no end falls
@@ -47,8 +46,8 @@ async fn look(
         Ok(process) if tasks::status_of(&process) == ProcessStatus::Unknown => {
             tracing::warn!(container = %name, "a task is there, but its shim does not answer");
         }
-        Ok(_) => observer.runs().exited(name, pid, lost()),
-        Err(error) if error.is_not_found() => observer.runs().exited(name, pid, lost()),
+        Ok(_) => observer.runs().exited(name, pid, Exit::lost()),
+        Err(error) if error.is_not_found() => observer.runs().exited(name, pid, Exit::lost()),
         Err(error) if error.code().is_some() => {
             tracing::warn!(container = %name, %error, "the state of a task cannot be read");
         }
@@ -60,14 +59,5 @@ async fn look(
 async fn settle(observer: &Observer, name: Name, process: &Process) {
     if tasks::status_of(process) == ProcessStatus::Stopped {
         observer.ended(name, &Ended::from(process)).await;
-    }
-}
-
-/// Its task is gone and no event told how it ended.
-fn lost() -> Exit {
-    Exit {
-        status: WaitStatus::Lost,
-        time: SystemTime::now(),
-        oom_killed: false,
     }
 }

@@ -18,7 +18,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::backend::Exit;
+use super::error::BACKEND;
+use crate::backend::{BackendError, Exit};
 use crate::model::limits;
 
 /// Exits kept while a pid is unknown. A container's init has one pid between two calls of ours; more
@@ -55,6 +56,17 @@ impl RunState {
     /// Whether the run is over.
     pub(super) fn is_over(&self) -> bool {
         self.exit.borrow().is_some()
+    }
+
+    /// An error if the run is over: its name may be another run's by now.
+    pub(super) fn alive(&self) -> Result<(), BackendError> {
+        if self.is_over() {
+            return Err(BackendError::NotFound {
+                backend: BACKEND,
+                what: "process",
+            });
+        }
+        Ok(())
     }
 
     /// Settles the run's end; only the first time counts.

@@ -11,7 +11,6 @@ use tokio::sync::{Semaphore, watch};
 
 use super::connection::Rpc;
 use super::containers::json;
-use super::error::BACKEND;
 use super::exit::Ended;
 use super::name::Name;
 use super::runs::RunState;
@@ -52,17 +51,6 @@ impl ContainerdTask {
             exec_starts: Arc::new(Semaphore::new(EXEC_STARTS)),
         }
     }
-
-    /// An error if the run is over: its name may be another run's by now.
-    fn alive(&self) -> Result<(), BackendError> {
-        if self.state.is_over() {
-            return Err(BackendError::NotFound {
-                backend: BACKEND,
-                what: "process",
-            });
-        }
-        Ok(())
-    }
 }
 
 impl Task for ContainerdTask {
@@ -81,14 +69,14 @@ impl Task for ContainerdTask {
     }
 
     async fn kill(&self, signal: Signal, scope: SignalScope) -> Result<(), BackendError> {
-        self.alive()?;
+        self.state.alive()?;
         tasks::kill(self.backend.connection(), self.name, signal, scope)
             .await
             .map_err(|error| error.about("process"))
     }
 
     async fn pause(&self) -> Result<(), BackendError> {
-        self.alive()?;
+        self.state.alive()?;
         let request = PauseTaskRequest {
             container_id: self.name.to_string(),
         };
@@ -102,14 +90,14 @@ impl Task for ContainerdTask {
     }
 
     async fn resume(&self) -> Result<(), BackendError> {
-        self.alive()?;
+        self.state.alive()?;
         tasks::resume(self.backend.connection(), self.name)
             .await
             .map_err(|error| error.about("process"))
     }
 
     async fn update(&self, resources: &Resources) -> Result<(), BackendError> {
-        self.alive()?;
+        self.state.alive()?;
         let host = &self.backend.spec_options().host;
         let resources = runtime_spec::resources_update(resources, host);
         let request = UpdateTaskRequest {
@@ -127,7 +115,7 @@ impl Task for ContainerdTask {
     }
 
     async fn pids(&self) -> Result<Vec<u32>, BackendError> {
-        self.alive()?;
+        self.state.alive()?;
         let request = ListPidsRequest {
             container_id: self.name.to_string(),
         };
@@ -160,14 +148,14 @@ impl Task for ContainerdTask {
     }
 
     async fn resize(&self, size: TerminalSize) -> Result<(), BackendError> {
-        self.alive()?;
+        self.state.alive()?;
         tasks::resize(self.backend.connection(), self.name, size)
             .await
             .map_err(|error| error.about("process"))
     }
 
     async fn close_stdin(&self) -> Result<(), BackendError> {
-        self.alive()?;
+        self.state.alive()?;
         tasks::close_stdin(self.backend.connection(), self.name)
             .await
             .map_err(|error| error.about("process"))
@@ -176,7 +164,7 @@ impl Task for ContainerdTask {
     async fn exec(&self, start: StartExec) -> Result<ContainerdExec, BackendError> {
         // Never closed.
         let _turn = self.exec_starts.acquire().await;
-        self.alive()?;
+        self.state.alive()?;
         exec::start(&self.backend, self.name, start).await
     }
 

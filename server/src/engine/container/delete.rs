@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use super::actor::{Actor, Outcome};
 use super::command::{Reply, wait_with};
-use super::settle::lost;
 use super::start::Starting;
 use super::streams::Remains;
 use super::streams::remove_scratch;
-use crate::backend::{BackendError, ContainerBackend, Task};
+use crate::backend::{BackendError, ContainerBackend, Exit, Task};
 use crate::engine::core::Core;
 use crate::engine::{DeleteContainer, Error, StopContainer};
 use crate::model::container::{Intent, Operation};
@@ -117,7 +116,7 @@ impl Actor {
                 .task
                 .as_ref()
                 .and_then(|task| task.exit().borrow().clone());
-            self.run_ended(known.unwrap_or_else(lost)).await;
+            self.run_ended(known.unwrap_or_else(Exit::lost)).await;
         }
         let cause = self.record.intent().and_then(|intent| intent.cause.clone());
         let draft = self

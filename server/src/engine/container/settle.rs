@@ -2,7 +2,6 @@
 //! after an operation whose end is not known. Doing it twice changes nothing.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tokio::time::Instant;
 
@@ -12,7 +11,6 @@ use super::policy::Refusal;
 use super::start::Launched;
 use crate::backend::{
     BackendError, ContainerBackend, Exit, Found, FoundState, FoundTask, Task, TaskHandle,
-    WaitStatus,
 };
 use crate::engine::idempotency::Claim;
 use crate::model::container::{Intent, Operation};
@@ -141,7 +139,7 @@ impl Actor {
         if let Some(task) = found.task.filter(|task| task.state != FoundState::Created) {
             self.settle_task(task).await;
         } else if !self.exit_is_known() {
-            self.run_ended(lost()).await;
+            self.run_ended(Exit::lost()).await;
         }
         // If something follows the exit, that will find it out.
         let follows = matches!(self.record.state(), State::Deleting | State::Starting);
@@ -163,7 +161,7 @@ impl Actor {
         }
         match found.task {
             Some(task) => self.task = Some(self.attach(task)),
-            None => self.run_ended(lost()).await,
+            None => self.run_ended(Exit::lost()).await,
         }
     }
 
@@ -314,14 +312,5 @@ impl Actor {
         if let Some(deletion) = deletion {
             self.begin_delete(deletion).await;
         }
-    }
-}
-
-/// An exit that nobody saw.
-pub(super) fn lost() -> Exit {
-    Exit {
-        status: WaitStatus::Lost,
-        time: SystemTime::now(),
-        oom_killed: false,
     }
 }

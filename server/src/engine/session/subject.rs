@@ -193,20 +193,13 @@ fn failed(exec: &Exec) -> Error {
         Some(Failure::Launch {
             source: LaunchFailure::Refused { .. },
         })
-        | None => not_running(exec),
+        | None => Error::exec_not_running(exec),
         Some(Failure::Launch { source }) => BackendError::Launch(source.clone()).into(),
         Some(
             Failure::StartInterrupted
             | Failure::ControlLost { .. }
             | Failure::BackendUnavailable { .. },
-        ) => not_running(exec),
-    }
-}
-
-fn not_running(exec: &Exec) -> Error {
-    Error::ExecNotRunning {
-        exec: exec.id,
-        state: exec.state,
+        ) => Error::exec_not_running(exec),
     }
 }
 

@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout_at};
 
-use super::order::{acted_on, not_running};
+use super::order::acted_on;
 use super::{LiveExec, Outcome};
 use crate::backend::{BackendError, Exit, Process, WaitStatus};
+use crate::engine::Error;
 use crate::engine::container::actor::Actor;
 use crate::engine::container::command::Reply;
 use crate::engine::container::record::Draft;
@@ -35,7 +36,7 @@ impl Actor {
         };
         let process = live.process.clone();
         let Some(process) = process.filter(|_| live.exec.state == ExecState::Running) else {
-            let error = not_running(&live.exec);
+            let error = Error::exec_not_running(&live.exec);
             return drop(reply.send(Err(error)));
         };
         // Before it is sent, so that the exit it leads to has its cause, and a repeat is none.

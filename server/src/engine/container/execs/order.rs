@@ -191,7 +191,7 @@ impl Actor {
             return drop(reply.send(Err(Error::TerminalNotAllocated { container, exec })));
         }
         if exec.state.is_over() {
-            return drop(reply.send(Err(not_running(&exec))));
+            return drop(reply.send(Err(Error::exec_not_running(&exec))));
         }
         let change = live.change(|exec| exec.terminal_size = Some(size));
         // Also once it runs: a start that is under way has its size from before.
@@ -216,7 +216,7 @@ impl Actor {
         };
         let exec = live.exec.clone();
         let (Some(process), Some(stream)) = (live.process.clone(), live.stream.clone()) else {
-            return drop(reply.send(Err(not_running(&exec))));
+            return drop(reply.send(Err(Error::exec_not_running(&exec))));
         };
         self.execs.begin(span, async move {
             let closed = if stream.close_input().await {
@@ -243,14 +243,6 @@ impl Actor {
         let draft = self.record.draft_beside().exec(change);
         let done = self.commit_exec(draft).await;
         drop(reply.send(done));
-    }
-}
-
-/// The call needs one that runs.
-pub(super) fn not_running(exec: &Exec) -> Error {
-    Error::ExecNotRunning {
-        exec: exec.id,
-        state: exec.state,
     }
 }
 

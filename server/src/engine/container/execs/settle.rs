@@ -7,9 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::Outcome;
-use crate::backend::{
-    BackendError, Exit, FoundState, FoundTask, Process, Task, TaskHandle, WaitStatus,
-};
+use crate::backend::{BackendError, Exit, FoundState, FoundTask, Process, Task, TaskHandle};
 use crate::engine::container::actor::Actor;
 use crate::model::{ExecId, ExecState, Failure, limits};
 
@@ -115,7 +113,7 @@ impl Actor {
             (ExecState::Running, Some(found)) => drop(task.attach_exec(id, found)),
             (ExecState::Running, None) => {
                 let known = process.and_then(|process| process.exit().borrow().clone());
-                self.exec_ended(id, known.unwrap_or_else(lost)).await;
+                self.exec_ended(id, known.unwrap_or_else(Exit::lost)).await;
             }
             (ExecState::Created | ExecState::Exited | ExecState::Failed, _) => {}
         }
@@ -170,13 +168,4 @@ async fn look_up(
     id: ExecId,
 ) -> (ExecId, Result<Option<FoundTask>, BackendError>) {
     (id, task.find_exec(id).await)
-}
-
-/// An exit that nobody saw.
-fn lost() -> Exit {
-    Exit {
-        status: WaitStatus::Lost,
-        time: SystemTime::now(),
-        oom_killed: false,
-    }
 }
