@@ -110,16 +110,13 @@ impl Engine {
             }
             Some(_) | None => None,
         };
-        let files = files.unwrap_or_else(|| self.image_accounts(&container));
+        let files = files.map_or_else(|| self.image_accounts(&container), Arc::new);
         Ok(process::exec(asked, &container.process, &files)?)
     }
 
-    fn image_accounts(&self, container: &Container) -> AccountFiles {
+    fn image_accounts(&self, container: &Container) -> Arc<AccountFiles> {
         let image = self.core.images.find(container.image.id.as_str());
-        image.map_or_else(
-            |_| AccountFiles::default(),
-            |image| AccountFiles::clone(&image.accounts),
-        )
+        image.map_or_else(|_| Arc::default(), |image| Arc::clone(&image.accounts))
     }
 
     /// Starts an exec.
