@@ -83,3 +83,26 @@ fn input_by_calls_alone_goes_on_over_a_restart_of_the_server() {
         assert_eq!(whole.exit.code, 0);
     });
 }
+
+#[test]
+fn a_repeat_of_the_write_that_closed_the_input_has_its_answer_and_writes_nothing() {
+    scenario(async |world| {
+        let client = world.up().await;
+        run_cat(&client).await;
+        let last = v1::WriteStdinRequest {
+            target: Some(Target::Container("cat".to_owned())),
+            data: "once\n".into(),
+            close: true,
+            idempotency_key: "the-last-write".to_owned(),
+            ..Default::default()
+        };
+        let output = follow(&client).await;
+        client.write_stdin(last.clone()).await.unwrap();
+        client.write_stdin(last.clone()).await.unwrap();
+        let whole = output.whole().await.unwrap();
+        assert_eq!(whole.out(), "once\n");
+        assert_eq!(whole.exit.code, 0);
+        // Nothing runs any more.
+        client.write_stdin(last).await.unwrap();
+    });
+}

@@ -246,12 +246,12 @@ impl Engine {
         data: Bytes,
         close: bool,
     ) -> Result<Answer<()>, Error> {
-        let subject = self.target(target)?;
-        let stream = subject.stream(&self.core);
-        if !stream.is_input_open() {
-            return Err(subject.stdin_not_open());
-        }
         self.once(call, async |_, claim| {
+            let subject = self.target(target)?;
+            let stream = subject.stream(&self.core);
+            if !stream.is_input_open() {
+                return Err(subject.stdin_not_open());
+            }
             session::write_once(&self.core, claim, &subject, &stream, data, close).await
         })
         .await
