@@ -207,7 +207,9 @@ fn an_exec_that_eats_the_containers_memory_is_told_to_be_killed_for_it() {
         };
         create(&client, small).await;
         client.start("box").await.unwrap();
-        let hog = "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo never";
+        // Should the killer go on after it, its children are to be next, not the main process.
+        let hog = "echo 1000 > /proc/self/oom_score_adj || exit 1; \
+            x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo never";
         // The killer may choose another process than the shell itself: that one is then none.
         let mut exits = Vec::new();
         for _ in 0..5 {
