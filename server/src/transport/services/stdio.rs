@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The answer's stream is all there is: no task, and no queue but the few messages of stdin that signals
-//! overtake. Dropping it drops the session, and that is the caller's leaving. What is to become of the process then is the engine's business.
+//! overtake. Dropping it drops the session, and that is the caller's leaving. What is to become of the
+//! process then is the engine's business.
 //!
 //! A cancelled call, a lost connection and a half-close all end the inbound stream in the same way, and
 //! only the last of them is a message to the process. But a call that is gone is never polled again:
