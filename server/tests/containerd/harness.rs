@@ -267,6 +267,15 @@ address = "{directory}/containerd.ttrpc"
         self.cgroup_parent.join(name).display().to_string()
     }
 
+    /// A cgroup below ours in every hierarchy, as a runtime leaves it that is killed while it makes a
+    /// container.
+    pub(crate) fn leave_cgroup(&self, name: &str) {
+        for hierarchy in hierarchies() {
+            let path = hierarchy.join(self.relative_parent()).join(name);
+            fs::create_dir_all(path).expect("a cgroup");
+        }
+    }
+
     /// Has containerd remove everything that nothing refers to, before this returns.
     pub(crate) fn collect_garbage(&self) {
         let lease = self.ctr(&["leases", "create"]);
@@ -322,11 +331,14 @@ address = "{directory}/containerd.ttrpc"
 
     /// Our parent cgroup in every hierarchy.
     fn cgroups(&self) -> Vec<PathBuf> {
-        let name = self.cgroup_parent.strip_prefix("/").expect("absolute");
-        let mut roots = subdirectories(Path::new("/sys/fs/cgroup"));
-        roots.push(PathBuf::from("/sys/fs/cgroup"));
-        let ours = roots.into_iter().map(|root| root.join(name));
+        let ours = hierarchies()
+            .into_iter()
+            .map(|root| root.join(self.relative_parent()));
         ours.filter(|path| path.is_dir()).collect()
+    }
+
+    fn relative_parent(&self) -> &Path {
+        self.cgroup_parent.strip_prefix("/").expect("absolute")
     }
 }
 
@@ -346,6 +358,15 @@ impl Drop for Daemon {
             let _ = Command::new("umount").arg("-l").arg(mount).status();
         }
     }
+}
+
+/// The roots of the hierarchies: of cgroup v2 the mount itself.
+fn hierarchies() -> Vec<PathBuf> {
+    let root = PathBuf::from("/sys/fs/cgroup");
+    if root.join("cgroup.controllers").exists() {
+        return vec![root];
+    }
+    subdirectories(&root)
 }
 
 fn subdirectories(path: &Path) -> Vec<PathBuf> {

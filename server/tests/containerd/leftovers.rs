@@ -114,6 +114,19 @@ async fn a_task_is_discarded_in_whatever_state_it_is() {
 }
 
 #[tokio::test]
+async fn a_cgroup_that_a_start_has_left_goes_with_its_container() {
+    let daemon = Daemon::start();
+    let backend = daemon.connected().await;
+    let container = daemon.create(&backend, daemon.container(&["true"])).await;
+    daemon.leave_cgroup(&container.id.to_string());
+    backend.forget_start(&container).await.unwrap();
+    daemon.leave_cgroup(&format!("{}.2", container.id));
+    backend.delete(container.id).await.unwrap();
+    backend.shutdown().await;
+    daemon.finish();
+}
+
+#[tokio::test]
 async fn a_create_on_content_that_is_gone_says_so_and_leaves_nothing() {
     let daemon = Daemon::start();
     let backend = daemon.connected().await;

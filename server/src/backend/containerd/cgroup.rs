@@ -1,5 +1,7 @@
-//! What the kernel says about a container's memory cgroup. Reads only.
+//! What the kernel says about a container's memory cgroup; and removing cgroups that nobody else does.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::name::Name;
@@ -29,6 +31,38 @@ impl Cgroups {
         }
         None
     }
+
+    /// Removes what a start that was cut off has left: containerd asks the runtime to clear up, and that
+    /// knows nothing of a container that it had not yet recorded. Only tidiness, so it cannot fail.
+    pub(super) async fn remove(&self, name: Name) {
+        let cgroup = runtime_spec::cgroup_path(&self.parent, &name.to_string());
+        let removed = tokio::task::spawn_blocking(move || remove(Path::new(MOUNT), &cgroup));
+        match removed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%name, %error, "a cgroup is left"),
+            Err(error) => tracing::warn!(%name, %error, "cgroups were not looked at"),
+        }
+    }
+}
+
+/// Removes the cgroup from each hierarchy that has it. The kernel refuses if a process is in it.
+fn remove(mount: &Path, cgroup: &Path) -> std::io::Result<()> {
+    let cgroup = cgroup.strip_prefix("/").unwrap_or(cgroup);
+    let mut hierarchies = vec![mount.to_owned()];
+    for entry in fs::read_dir(mount)? {
+        hierarchies.push(entry?.path());
+    }
+    for hierarchy in hierarchies {
+        match fs::remove_dir(hierarchy.join(cgroup)) {
+            Err(error)
+                if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                return Err(error);
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// The files that count, of cgroup v1 (also on hybrid hosts) and of v2.

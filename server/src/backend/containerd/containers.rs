@@ -111,20 +111,21 @@ pub(super) async fn update(
 /// Two calls: Containers.Delete, Snapshots.Remove; three more for each earlier name. What is not there
 /// is no error.
 pub(super) async fn delete(backend: &Containerd, id: ContainerId) -> Result<(), BackendError> {
-    let connection = backend.connection();
     let name = backend.name(id).await?;
     for earlier in name.earlier() {
         rename::remove(backend, earlier).await?;
     }
-    remove_record(connection, name).await?;
-    gone(remove_snapshot(connection, id).await, "snapshot")?;
+    remove_record(backend, name).await?;
+    gone(remove_snapshot(backend.connection(), id).await, "snapshot")?;
     backend.names().forget(id);
     Ok(())
 }
 
-/// One call: Containers.Delete. What is not there is no error.
-pub(super) async fn remove_record(connection: &Connection, name: Name) -> Result<(), BackendError> {
-    gone(delete_record(connection, name).await, "container")
+/// One call: Containers.Delete. What is not there is no error. A cgroup that is left goes, too.
+pub(super) async fn remove_record(backend: &Containerd, name: Name) -> Result<(), BackendError> {
+    gone(delete_record(backend.connection(), name).await, "container")?;
+    backend.cgroups().remove(name).await;
+    Ok(())
 }
 
 /// One call: Containers.Create. The outer error is of a record that no spec can be made of.

@@ -102,6 +102,7 @@ struct Inner {
     runtime: String,
     spec_options: RuntimeOptions,
     observer: Observer,
+    cgroups: Cgroups,
     names: Names,
     status: watch::Receiver<Status>,
     stop: CancellationToken,
@@ -126,9 +127,10 @@ impl Containerd {
     /// If the namespace cannot be one.
     pub fn connect(options: ContainerdOptions) -> Result<Self, InvalidNamespace> {
         let connection = Connection::new(&options.address, &options.namespace)?;
-        let observer = Observer::new(Cgroups {
+        let cgroups = Cgroups {
             parent: options.spec.cgroup_parent.clone(),
-        });
+        };
+        let observer = Observer::new(cgroups.clone());
         let stop = CancellationToken::new();
         let (events, status) =
             events::Events::new(connection.clone(), observer.clone(), options.server_id);
@@ -141,6 +143,7 @@ impl Containerd {
                 runtime: options.runtime,
                 spec_options: options.spec,
                 observer,
+                cgroups,
                 names: Names::default(),
                 status,
                 stop,
@@ -166,6 +169,10 @@ impl Containerd {
 
     fn runs(&self) -> &Runs<Name> {
         self.inner.observer.runs()
+    }
+
+    fn cgroups(&self) -> &Cgroups {
+        &self.inner.cgroups
     }
 
     fn names(&self) -> &Names {

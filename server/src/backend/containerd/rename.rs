@@ -60,7 +60,7 @@ async fn clear(backend: &Containerd, name: Name) {
 /// Removes the task and the record of a name: three calls.
 pub(super) async fn remove(backend: &Containerd, name: Name) -> Result<(), BackendError> {
     discard(backend, name).await?;
-    containers::remove_record(backend.connection(), name).await
+    containers::remove_record(backend, name).await
 }
 
 /// A time in the future, of a clock that was set back, is not long ago.
