@@ -337,8 +337,10 @@ impl Engine {
         self.link = Link::Opening(open(&self.client, &self.call, again, delay));
     }
 
-    /// The rest of the run's output cannot be had any more; how it ended can.
+    /// The rest of the run's output cannot be had any more; how it ended can. A refusal of that, too, ends
+    /// the session.
     fn wait_for_exit(&mut self) {
+        self.rejoining = false;
         self.announce_unknown_gaps([OutputStream::Stdout, OutputStream::Stderr]);
         let attached = self.attached.clone().unwrap_or_default();
         let request = WaitContainerRequest {

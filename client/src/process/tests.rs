@@ -614,6 +614,27 @@ async fn a_run_that_cannot_be_attached_to_any_more_still_says_how_it_ended() {
 }
 
 #[tokio::test]
+async fn a_run_that_nobody_knows_any_more_ends_the_session_with_an_error() {
+    let unknown = || vec![refused(Code::NotFound, "CONTAINER_NOT_FOUND")];
+    let server = Server::start(vec![
+        vec![attached(false), run_started(4), stdout(9, "a"), Step::Cut],
+        unknown(),
+        unknown(),
+    ]);
+    let mut session = server.client().await.attach_container(attach());
+    ready(&mut session).await;
+    let want = [
+        "out 9 a",
+        "gap OUTPUT_STREAM_STDOUT None",
+        "gap OUTPUT_STREAM_STDERR None",
+        "error Some(ContainerNotFound)",
+    ];
+    assert_eq!(rest(&mut session).await, want);
+    assert_eq!(next(&mut session).await, "end");
+    assert_eq!(server.calls().len(), 3);
+}
+
+#[tokio::test]
 async fn a_session_never_goes_on_with_another_run() {
     let server = Server::start(vec![
         vec![attached(false), run_started(4), Step::Cut],
