@@ -321,17 +321,21 @@ impl Engine {
         }
     }
 
-    /// Before the start the same request does, because of its key; after it only one that names what
-    /// has been delivered.
+    /// Before anything is joined the same request does; after it only one that names what has been
+    /// delivered.
     fn reopen(&mut self, delay: Duration) {
+        if self.run == 0 && self.attached.is_some() {
+            // The process may start while nobody listens: then its first bytes are wanted, too.
+            self.positions.begin();
+        }
         let again = match &self.attached {
-            Some(attached) if self.run > 0 => self.opening.again(&Standing {
+            Some(attached) => self.opening.again(&Standing {
                 attached,
-                run: self.run,
+                run: (self.run > 0).then_some(self.run),
                 resume: self.offsets(),
                 stdin: self.stdin,
             }),
-            Some(_) | None => self.opening.clone(),
+            None => self.opening.clone(),
         };
         self.rejoining = true;
         self.link = Link::Opening(open(&self.client, &self.call, again, delay));

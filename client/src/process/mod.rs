@@ -4,7 +4,9 @@
 //!             open                 attached             started            exited, detached
 //!   Opening --------> Open (away) ----------> attached ---------> running ------------------> Over
 //!      ^                  |                      |                   |
-//!      +--- same request, same idempotency key --+                   | interruption
+//!      +-- same request --+                      |                   | interruption
+//!      +--- run_*: same request, same key -------+                   |
+//!      +--- attach_*, follow_*: from byte 0 -----+                   |
 //!      +--- attach with the offsets that were delivered -------------+
 //! ```
 //!

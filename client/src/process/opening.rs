@@ -34,7 +34,8 @@ pub(crate) enum Opening {
 /// Where a session that is taken up again stands.
 pub(crate) struct Standing<'a> {
     pub(crate) attached: &'a Attached,
-    pub(crate) run: u64,
+    /// None before the start.
+    pub(crate) run: Option<u64>,
     pub(crate) resume: Vec<StreamOffset>,
     pub(crate) stdin: Stdin,
 }
@@ -125,10 +126,12 @@ impl Opening {
         streams.is_empty() || streams.contains(&stream.into())
     }
 
-    /// The request that goes on with a process that has started.
+    /// The request that goes on with a process that was joined.
     pub(crate) fn again(&self, standing: &Standing<'_>) -> Self {
         let Standing { attached, run, .. } = standing;
         match self {
+            // Its key leads to the same process, and it gets all output without asking.
+            Self::RunExec(_) | Self::RunContainer(_) if run.is_none() => self.clone(),
             Self::RunExec(start) => Self::AttachExec(AttachExecStart {
                 exec_id: attached.exec_id.clone(),
                 options: standing.options(&start.attach, DisconnectAction::Kill),
@@ -144,18 +147,18 @@ impl Opening {
             Self::RunContainer(start) => Self::AttachContainer(AttachContainerStart {
                 container: attached.container_id.clone(),
                 options: standing.options(&start.attach, DisconnectAction::Stop),
-                expected_run: Some(*run),
+                expected_run: *run,
             }),
             Self::AttachContainer(start) => Self::AttachContainer(AttachContainerStart {
                 // By id: the name may be another container's by now.
                 container: attached.container_id.clone(),
                 options: standing.attached_options(&start.options),
-                expected_run: Some(*run),
+                expected_run: run.or(start.expected_run),
             }),
             Self::FollowContainer(request) => Self::FollowContainer(FollowContainerRequest {
                 container: attached.container_id.clone(),
                 resume: standing.resume.clone(),
-                expected_run: Some(*run),
+                expected_run: run.or(request.expected_run),
                 ..request.clone()
             }),
         }

@@ -74,6 +74,12 @@ impl Positions {
         positions
     }
 
+    /// Has a stream of which nothing is known begin with its first byte.
+    pub(crate) fn begin(&mut self) {
+        self.stdout.get_or_insert(0);
+        self.stderr.get_or_insert(0);
+    }
+
     fn of_stream(&mut self, stream: OutputStream) -> &mut Position {
         match stream {
             OutputStream::Stderr => &mut self.stderr,

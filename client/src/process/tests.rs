@@ -247,6 +247,133 @@ async fn before_the_start_the_same_request_is_sent_again_with_its_key() {
     }
 }
 
+/// What is asked for again after a cut behind `attached`, and what comes then of a process that has
+/// started in between.
+fn cut_before_the_start() -> Server {
+    Server::start(vec![
+        vec![attached(false), Step::Cut],
+        vec![
+            attached(false),
+            run_started(3),
+            stdout(0, "early"),
+            exited(0),
+            ok(),
+        ],
+    ])
+}
+
+const FROM_BYTE_0: [StreamOffset; 2] = [
+    StreamOffset {
+        stream: OutputStream::Stdout as i32,
+        offset: 0,
+    },
+    StreamOffset {
+        stream: OutputStream::Stderr as i32,
+        offset: 0,
+    },
+];
+
+#[tokio::test]
+async fn who_waits_for_a_start_over_a_cut_gets_the_output_from_its_first_byte() {
+    let want = [
+        "attached",
+        "resumed Untouched",
+        "started",
+        "out 0 early",
+        "exited 0",
+    ];
+    let before = AttachOptions {
+        replay_bytes: 7,
+        ..Default::default()
+    };
+    let after = AttachOptions {
+        resume: FROM_BYTE_0.to_vec(),
+        ..before.clone()
+    };
+
+    let server = cut_before_the_start();
+    let exec = AttachExecStart {
+        exec_id: "e1".into(),
+        options: Some(before.clone()),
+    };
+    let mut session = server.client().await.attach_exec(exec.clone());
+    assert_eq!(rest(&mut session).await, want);
+    let again = AttachExecStart {
+        options: Some(after.clone()),
+        ..exec
+    };
+    let sent = server.calls()[1].message::<AttachExecRequest>().request;
+    assert_eq!(sent, Some(attach_exec_request::Request::Start(again)));
+
+    let server = cut_before_the_start();
+    let container = AttachContainerStart {
+        container: "web".into(),
+        options: Some(before),
+        expected_run: None,
+    };
+    let mut session = server.client().await.attach_container(container.clone());
+    assert_eq!(rest(&mut session).await, want);
+    let again = AttachContainerStart {
+        container: "c1".into(),
+        options: Some(after),
+        ..container
+    };
+    let sent = server.calls()[1]
+        .message::<AttachContainerRequest>()
+        .request;
+    assert_eq!(sent, Some(attach_container_request::Request::Start(again)));
+}
+
+#[tokio::test]
+async fn a_follower_that_waits_for_a_start_asks_only_for_streams_that_it_reads() {
+    let server = cut_before_the_start();
+    let request = FollowContainerRequest {
+        container: "web".into(),
+        streams: vec![OutputStream::Stdout.into()],
+        ..Default::default()
+    };
+    let mut follow = server.client().await.follow_container(request.clone());
+    while timeout(LIMIT, follow.next())
+        .await
+        .unwrap()
+        .unwrap()
+        .is_some()
+    {}
+    let again = FollowContainerRequest {
+        container: "c1".into(),
+        resume: FROM_BYTE_0[..1].to_vec(),
+        ..request
+    };
+    let sent = server.calls()[1].message::<FollowContainerRequest>();
+    assert_eq!(sent, again);
+}
+
+#[tokio::test]
+async fn an_attach_that_was_cut_before_any_answer_is_asked_for_as_it_was() {
+    let server = Server::start(vec![
+        vec![Step::Cut],
+        vec![
+            attached(false),
+            started(),
+            stdout(93, "tail"),
+            exited(0),
+            ok(),
+        ],
+    ]);
+    let exec = AttachExecStart {
+        exec_id: "e1".into(),
+        options: Some(AttachOptions {
+            replay_bytes: 7,
+            ..Default::default()
+        }),
+    };
+    let mut session = server.client().await.attach_exec(exec);
+    let want = ["attached", "started", "out 93 tail", "exited 0"];
+    assert_eq!(rest(&mut session).await, want);
+    let calls = server.calls();
+    assert_eq!(calls[1].messages[0], calls[0].messages[0]);
+}
+
 #[tokio::test]
 async fn bytes_that_a_server_sends_twice_are_delivered_once_and_missing_ones_announced() {
     let server = Server::start(vec![
