@@ -1,12 +1,15 @@
 //! A tar stream into a local directory, with everything as it was inside.
 //!
 //! No entry is written through a link: links come last, and what is on an entry's way must be directories.
+//! What is made is its maker's alone until it is whole, also if it never becomes so.
 
 use std::ffi::OsString;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
+use std::os::unix::fs::{
+    DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, lchown, symlink,
+};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
@@ -22,6 +25,9 @@ use super::place::{Placement, Top};
 const BLOCK: usize = 4 << 10;
 /// The largest pax header that a server sends.
 const MAX_PAX: u64 = 2 << 20;
+
+/// Set-user-id and set-group-id.
+const RUNS_AS_OWNER: u32 = 0o6000;
 
 /// Extracts an archive. Owners are kept if asked for, and otherwise whoever extracts.
 pub(super) fn extract(archive: impl Read, placement: &Placement, owners: bool) -> io::Result<()> {
@@ -119,7 +125,7 @@ impl Extractor<'_> {
         let link = link.unwrap_or_default();
         match entry.header().entry_type() {
             EntryType::Directory => {
-                match fs::create_dir(&path) {
+                match DirBuilder::new().mode(0o700).create(&path) {
                     Err(error)
                         if error.kind() == io::ErrorKind::AlreadyExists && is_directory(&path) => {}
                     made => made?,
@@ -146,8 +152,11 @@ impl Extractor<'_> {
             }
             EntryType::Regular => {
                 remove_file(&path)?;
-                let mut file = File::create_new(&path)?;
-                copy_sparse(entry, &mut file)?;
+                let mut new = OpenOptions::new();
+                let mut file = new.write(true).create_new(true).mode(0o600).open(&path)?;
+                if copy_sparse(entry, &mut file)? < entry.size() {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
                 apply(&path, &about)
             }
             _ => Err(refused("an entry is of an unexpected kind")),
@@ -192,7 +201,11 @@ impl Extractor<'_> {
 
     fn about(&self, entry: &Entry<'_, impl Read>) -> io::Result<About> {
         let header = entry.header();
-        let mode = header.mode()? & 0o7777;
+        let mut mode = header.mode()? & 0o7777;
+        if !self.owners && header.entry_type() != EntryType::Directory {
+            // They were about its owner inside, and would lend out the rights of whoever extracts.
+            mode &= !RUNS_AS_OWNER;
+        }
         let id = |id: u64| u32::try_from(id).map_err(|_| refused("an owner is impossible"));
         let owner = (id(header.uid()?)?, id(header.gid()?)?);
         let seconds = i64::try_from(header.mtime()?).unwrap_or(0);
@@ -239,6 +252,8 @@ impl About {
             }
             (b"uid", Some((uid, _))) => *uid = number()?,
             (b"gid", Some((_, gid))) => *gid = number()?,
+            // As set-user-id: a right that only root can give.
+            (b"SCHILY.xattr.security.capability", None) => {}
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     let name = OsString::from_vec(name.to_vec());
@@ -265,12 +280,12 @@ fn parse_time(text: &[u8]) -> Option<(i64, u32)> {
     Some((seconds, nanoseconds))
 }
 
-/// Owner first, since changing it takes set-user-id bits away.
+/// Owner first, since changing it takes set-user-id bits and capabilities away; mode after the attributes,
+/// since it may forbid to write them.
 fn apply(path: &Path, about: &About) -> io::Result<()> {
     if let Some((uid, gid)) = about.owner {
         chown(path, Some(uid), Some(gid))?;
     }
-    fs::set_permissions(path, Permissions::from_mode(about.mode))?;
     for (name, value) in &about.attributes {
         match lsetxattr(path, name.as_bytes(), value, XattrFlags::empty()) {
             // Not every file system keeps them, and not everybody may set each.
@@ -278,6 +293,7 @@ fn apply(path: &Path, about: &About) -> io::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
+    fs::set_permissions(path, Permissions::from_mode(about.mode))?;
     set_time(path, about.modified)
 }
 
@@ -307,14 +323,14 @@ fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What is all zeros becomes a hole.
-fn copy_sparse(from: &mut impl Read, to: &mut File) -> io::Result<()> {
+/// What is all zeros becomes a hole. Answers with the length.
+fn copy_sparse(from: &mut impl Read, to: &mut File) -> io::Result<u64> {
     let mut block = [0; BLOCK];
     let mut length = 0;
     loop {
         let got = fill(from, &mut block)?;
         if got == 0 {
-            return to.set_len(length);
+            return to.set_len(length).map(|()| length);
         }
         if block[..got].iter().all(|byte| *byte == 0) {
             to.seek(SeekFrom::Current(i64::try_from(got).unwrap_or(0)))?;
@@ -338,4 +354,128 @@ fn fill(from: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
 
 fn refused(problem: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+    use rustix::fs::lgetxattr;
+    use rustix::process::{getegid, geteuid};
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    use tar::{Builder, Header};
+    use tempfile::TempDir;
+
+    const CAPABILITY: &str = "security.capability";
+    /// CAP_NET_RAW, permitted and effective, in the kernel's second format.
+    const NET_RAW: &[u8] = &[1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    fn header(kind: EntryType, mode: u32, size: u64) -> Header {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(geteuid().as_raw().into());
+        header.set_gid(getegid().as_raw().into());
+        header.set_mtime(1_400_000_000);
+        header.set_size(size);
+        header
+    }
+
+    /// A directory of `mode` with a file of `mode` and these attributes.
+    fn archive(directory: u32, file: u32, attributes: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut tar = Builder::new(Vec::new());
+        let mut top = header(EntryType::Directory, directory, 0);
+        tar.append_data(&mut top, "top", io::empty()).unwrap();
+        let records: Vec<_> = attributes
+            .iter()
+            .map(|(name, value)| (format!("SCHILY.xattr.{name}"), *value))
+            .collect();
+        let records = records.iter().map(|(key, value)| (key.as_str(), *value));
+        tar.append_pax_extensions(records).unwrap();
+        let mut entry = header(EntryType::Regular, file, 6);
+        tar.append_data(&mut entry, "top/file", &b"secret"[..])
+            .unwrap();
+        tar.into_inner().unwrap()
+    }
+
+    /// Where an archive was extracted to, and how that went.
+    fn extracted(archive: &[u8], owners: bool) -> (TempDir, io::Result<()>) {
+        let place = tempfile::tempdir().unwrap();
+        let placement = Placement {
+            directory: place.path().to_owned(),
+            top: Top::Named("top".into()),
+        };
+        let done = extract(archive, &placement, owners);
+        (place, done)
+    }
+
+    fn mode(place: &TempDir, path: &str) -> u32 {
+        let about = fs::metadata(place.path().join(path)).unwrap();
+        about.permissions().mode() & 0o7777
+    }
+
+    fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
+        let mut value = vec![0; 64];
+        let length = lgetxattr(path, name, value.as_mut_slice()).ok()?;
+        value.truncate(length);
+        Some(value)
+    }
+
+    #[test]
+    fn what_has_not_arrived_whole_is_nobody_elses_to_read() {
+        let whole = archive(0o755, 0o644, &[]);
+        let at = whole.windows(6).position(|bytes| bytes == b"secret");
+        let (place, done) = extracted(&whole[..at.unwrap() + 3], false);
+        done.unwrap_err();
+        assert_eq!(fs::read(place.path().join("top/file")).unwrap(), b"sec");
+        assert_eq!(mode(&place, "top"), 0o700);
+        assert_eq!(mode(&place, "top/file"), 0o600);
+
+        let (place, done) = extracted(&whole, false);
+        done.unwrap();
+        assert_eq!(mode(&place, "top"), 0o755);
+        assert_eq!(mode(&place, "top/file"), 0o644);
+    }
+
+    #[test]
+    fn rights_to_run_as_another_are_kept_only_with_the_owner() {
+        let archive = archive(0o2775, 0o6755, &[(CAPABILITY, NET_RAW)]);
+        let (place, done) = extracted(&archive, false);
+        done.unwrap();
+        let file = place.path().join("top/file");
+        assert_eq!(mode(&place, "top/file"), 0o755);
+        assert_eq!(attribute(&file, CAPABILITY), None);
+        // A directory's bit only says whose the files in it are.
+        assert_eq!(mode(&place, "top"), 0o2775);
+
+        let may = lsetxattr(&file, CAPABILITY, NET_RAW, XattrFlags::empty()).is_ok();
+        let (place, done) = extracted(&archive, true);
+        done.unwrap();
+        let kept = attribute(&place.path().join("top/file"), CAPABILITY);
+        assert_eq!(mode(&place, "top/file"), 0o6755);
+        assert_eq!(kept.as_deref(), may.then_some(NET_RAW));
+    }
+
+    #[test]
+    fn a_file_that_its_owner_may_not_write_keeps_its_attributes() {
+        let archive = archive(0o555, 0o444, &[("user.kept", b"value")]);
+        // On a thread of its own: modes say nothing to root otherwise.
+        let extracting = std::thread::spawn(move || {
+            let mut ours = capabilities(None).unwrap();
+            ours.effective.remove(CapabilitySet::DAC_OVERRIDE);
+            set_capabilities(None, ours).unwrap();
+            extracted(&archive, false)
+        });
+        let (place, done) = extracting.join().unwrap();
+        done.unwrap();
+        let file = place.path().join("top/file");
+        assert_eq!(mode(&place, "top/file"), 0o444);
+        assert_eq!(mode(&place, "top"), 0o555);
+        if lsetxattr(place.path(), "user.any", b"", XattrFlags::empty()).is_ok() {
+            assert_eq!(attribute(&file, "user.kept").unwrap(), b"value");
+        }
+        // So that it can be removed.
+        let open = Permissions::from_mode(0o755);
+        fs::set_permissions(place.path().join("top"), open).unwrap();
+    }
 }

@@ -29,7 +29,7 @@ const MAX_LINKS: usize = 40;
 /// Copy files or directories between a container and this machine
 #[derive(Debug, Args)]
 pub(crate) struct Cp {
-    /// Keep the owners (uid and gid)
+    /// Keep the owners (uid and gid), and with them set-user-id bits and capabilities of files
     #[arg(short, long)]
     archive: bool,
     /// Follow a symbolic link in SRC
