@@ -164,6 +164,31 @@ async fn signals_are_passed_on_and_the_processs_end_is_the_end() {
 }
 
 #[tokio::test]
+async fn signals_that_come_at_once_are_all_passed_on() {
+    let steps = vec![stdout(0, "."), Step::Await(1 + 6)];
+    let server = Server::start(vec![session(false, steps, 0)]);
+    let mut wharf = Wharf::start(&mut command(&server, &["run", "img"]));
+    runs(&mut wharf).await;
+    // A process that is stopped finds them all when it goes on.
+    wharf.signal(Signal::STOP);
+    for signal in [
+        Signal::HUP,
+        Signal::INT,
+        Signal::QUIT,
+        Signal::TERM,
+        Signal::USR1,
+        Signal::USR2,
+    ] {
+        wharf.signal(signal);
+    }
+    wharf.signal(Signal::CONT);
+    assert_eq!(wharf.output().await.code, 0);
+    let mut told = signals(&server);
+    told.sort();
+    assert_eq!(told, ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2"]);
+}
+
+#[tokio::test]
 async fn the_third_interrupt_leaves_a_process_that_does_not_heed_them() {
     let script = vec![attached(false), started(), stdout(0, "."), Step::Hang];
     let server = Server::start(vec![script]);

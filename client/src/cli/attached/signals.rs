@@ -1,5 +1,6 @@
 //! Signals to this process, and changes of its terminal's size, on their way to the process elsewhere.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
@@ -70,15 +71,16 @@ impl Signals {
     /// keys go to the process, for then they come from elsewhere; else the third that asks for the end.
     pub(super) async fn forward(&mut self, mut input: Input, keyboard: Keyboard) -> u8 {
         let mut asked = 0;
-        // While the server is away it cannot be told; then the last one counts.
-        let mut untold: Option<Named> = None;
+        // While the server is away it cannot be told. Those of one kind that wait are one, as in a kernel.
+        let mut untold: VecDeque<Named> = VecDeque::new();
         loop {
             let named = tokio::select! {
-                named = self.named() => named,
-                () = tell(&mut input, untold), if untold.is_some() => {
-                    untold = None;
+                biased;
+                () = tell(&mut input, untold.front()), if !untold.is_empty() => {
+                    untold.pop_front();
                     continue;
                 }
+                named = self.named() => named,
             };
             let (number, name) = named;
             asked += usize::from(matches!(name, "INT" | "TERM"));
@@ -86,15 +88,17 @@ impl Signals {
             if ours || asked == INSISTED {
                 return number;
             }
-            untold = Some(named);
+            if !untold.contains(&named) {
+                untold.push_back(named);
+            }
         }
     }
 }
 
 /// A session that has ended says so itself.
-async fn tell(input: &mut Input, named: Option<Named>) {
+async fn tell(input: &mut Input, named: Option<&Named>) {
     if let Some((_, name)) = named {
-        let _ = input.signal(name).await;
+        let _ = input.signal(*name).await;
     }
 }
 
