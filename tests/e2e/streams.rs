@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use sha2::{Digest, Sha256};
-use wharf_api::v1::{self, BackpressurePolicy, process_input::Kind as Input};
+use wharf_api::v1::{
+    self, BackpressurePolicy, ContainerSpec, LogSpec, process_input::Kind as Input,
+};
 
 use crate::harness::streams::{CHUNK, Joined, exec, exec_with_stdin, joining};
 use crate::harness::wait::so;
@@ -123,6 +125,32 @@ fn a_reader_that_stands_still_holds_the_process_back_and_loses_nothing() {
                 "megabyte {number}"
             );
         }
+    });
+}
+
+#[test]
+fn a_log_that_keeps_little_loses_nothing_to_a_reader_that_it_waits_for() {
+    scenario(async |world| {
+        let client = world.up().await;
+        let start = v1::RunContainerStart {
+            spec: Some(ContainerSpec {
+                log: Some(LogSpec {
+                    max_bytes: 64 << 10,
+                    max_files: 1,
+                    ..LogSpec::default()
+                }),
+                ..spec::running(&["seq", "1", "300000"])
+            }),
+            ..v1::RunContainerStart::default()
+        };
+        let mut joined = client.run_container(start).await.unwrap();
+        joined.started().await.unwrap();
+        // Two megabytes are written in much less, if nobody waits.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let whole = joined.whole().await.unwrap();
+        assert!(whole.gaps.is_empty(), "{:?}", whole.gaps);
+        let expected: String = (1..=300_000).map(|number| format!("{number}\n")).collect();
+        assert!(whole.out() == expected, "{} bytes", whole.stdout.len());
     });
 }
 

@@ -25,7 +25,7 @@ pub(crate) type Key = u64;
 #[derive(Debug)]
 pub(crate) enum Command {
     Open(Box<Setup>),
-    /// Its limit has moved.
+    /// The reader that it waits for has got further, or there is none any more.
     Window(Key),
     Finish(Key, Instant),
     Close(Key),
@@ -95,16 +95,16 @@ pub(crate) struct Progress {
     /// 0: not ended, 1: ended, 2: truncated.
     end: AtomicU8,
     outputs_open: AtomicU32,
-    /// `u64::MAX`: none.
-    limit: AtomicU64,
+    /// What the slowest reader that is waited for has taken; `u64::MAX`: there is none.
+    taken: AtomicU64,
     /// Whether a `Window` is under way.
-    limit_moved: AtomicBool,
+    window_moved: AtomicBool,
     /// Whether it is in the list of those that have grown.
     listed: AtomicBool,
 }
 
 impl Progress {
-    pub(crate) fn new(key: Key, limit: Option<u64>) -> Self {
+    pub(crate) fn new(key: Key, taken: Option<u64>) -> Self {
         Self {
             key,
             stdout: AtomicU64::new(0),
@@ -112,8 +112,8 @@ impl Progress {
             entries: AtomicU64::new(0),
             end: AtomicU8::new(0),
             outputs_open: AtomicU32::new(0),
-            limit: AtomicU64::new(limit.unwrap_or(u64::MAX)),
-            limit_moved: AtomicBool::new(false),
+            taken: AtomicU64::new(taken.unwrap_or(u64::MAX)),
+            window_moved: AtomicBool::new(false),
             listed: AtomicBool::new(false),
         }
     }
@@ -140,8 +140,14 @@ impl Progress {
         self.outputs_open.load(Ordering::Acquire)
     }
 
-    pub(crate) fn limit(&self) -> u64 {
-        self.limit.load(Ordering::Acquire)
+    pub(crate) fn taken(&self) -> Option<u64> {
+        let taken = self.taken.load(Ordering::Acquire);
+        (taken != u64::MAX).then_some(taken)
+    }
+
+    /// Waits for no reader any more.
+    pub(crate) fn lift_window(&self) {
+        self.taken.store(u64::MAX, Ordering::Release);
     }
 
     /// True if there is something new to read.
@@ -167,9 +173,9 @@ impl Progress {
         self.outputs_open.store(count, Ordering::Release);
     }
 
-    /// To be called before the limit is looked at on account of a `Window`.
-    pub(crate) fn limit_seen(&self) {
-        self.limit_moved.swap(false, Ordering::SeqCst);
+    /// To be called before the window is looked at on account of a `Window`.
+    pub(crate) fn window_seen(&self) {
+        self.window_moved.swap(false, Ordering::SeqCst);
     }
 }
 
@@ -223,11 +229,11 @@ impl ControlEnd {
         self.drain.wake();
     }
 
-    pub(crate) fn move_limit(&self, progress: &Progress, limit: Option<u64>) {
+    pub(crate) fn move_window(&self, progress: &Progress, taken: Option<u64>) {
         progress
-            .limit
-            .store(limit.unwrap_or(u64::MAX), Ordering::SeqCst);
-        if !progress.limit_moved.swap(true, Ordering::SeqCst) {
+            .taken
+            .store(taken.unwrap_or(u64::MAX), Ordering::SeqCst);
+        if !progress.window_moved.swap(true, Ordering::SeqCst) {
             self.send(Command::Window(progress.key));
         }
     }

@@ -132,8 +132,8 @@ pub const MAX_SYNC_OUTPUT_BYTES: u64 = 1 << 20;
 pub const EXEC_OUTPUT_BYTES: u64 = 8 << 20;
 /// See [`EXEC_OUTPUT_BYTES`].
 pub const EXEC_SEGMENT_BYTES: u64 = 1 << 20;
-/// How far a reader that asked for it may fall behind before the process waits for it. Well below
-/// [`EXEC_OUTPUT_BYTES`], so that nothing it has not read is dropped.
+/// How far a reader that asked for it may fall behind before the process waits for it, at most: half of
+/// what is surely kept, if that is less, so that nothing it has not read is dropped.
 pub const BLOCK_WINDOW_BYTES: u64 = 4 << 20;
 /// A segment of a container's log, by default.
 pub const LOG_SEGMENT_BYTES: u64 = 20 << 20;

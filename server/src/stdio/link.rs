@@ -56,7 +56,7 @@ struct Outgoing {
 struct Shared {
     /// What the keeper kept when it was last connected to.
     kept: Mutex<HashMap<String, StreamState>>,
-    /// Limits to be told, the latest of each stream.
+    /// How far readers are that processes wait for, to be told: the latest of each stream.
     windows: Mutex<HashMap<String, Option<u64>>>,
     windows_changed: Notify,
 }
@@ -121,10 +121,10 @@ impl Calls {
         answer.await.map_err(|_| gone(()))
     }
 
-    /// Tells the limit of a stream, as soon as that is possible; only the latest counts.
-    pub(super) fn tell_window(&self, stream: &str, limit: Option<u64>) {
+    /// Tells how far the readers of a stream are, as soon as that is possible; only the latest counts.
+    pub(super) fn tell_window(&self, stream: &str, taken: Option<u64>) {
         let mut windows = self.shared.windows.lock();
-        windows.insert(stream.to_owned(), limit);
+        windows.insert(stream.to_owned(), taken);
         drop(windows);
         self.shared.windows_changed.notify_one();
     }
@@ -358,19 +358,19 @@ impl Link {
         }
     }
 
-    /// A new connection knows no limits.
+    /// A new connection knows of no readers.
     fn renew_windows(&self) {
-        let limits = self.streams.all().into_iter();
-        let limits = limits.map(|stream| (stream.name().to_owned(), stream.window.limit()));
-        let held = limits.filter(|(_, limit)| limit.is_some());
+        let windows = self.streams.all().into_iter();
+        let windows = windows.map(|stream| (stream.name().to_owned(), stream.window.taken()));
+        let held = windows.filter(|(_, taken)| taken.is_some());
         self.shared.windows.lock().extend(held);
         self.shared.windows_changed.notify_one();
     }
 
     fn send_windows(&self, connection: &mut Connection) -> Result<(), StdioError> {
         let windows = std::mem::take(&mut *self.shared.windows.lock());
-        windows.into_iter().try_for_each(|(stream, limit)| {
-            connection.enqueue(Call::Window { stream, limit }, Vec::new(), None)
+        windows.into_iter().try_for_each(|(stream, taken)| {
+            connection.enqueue(Call::Window { stream, taken }, Vec::new(), None)
         })
     }
 

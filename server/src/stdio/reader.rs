@@ -160,31 +160,32 @@ impl Reader {
     }
 
     fn take(&mut self, next: &Next) {
-        match next {
+        self.advance(next);
+        if let Some(hold) = &mut self.hold {
+            hold.taken(self.taken.total(), next.kept_bytes());
+        }
+    }
+
+    fn advance(&mut self, next: &Next) {
+        let (output, end) = match next {
             Next::Chunk {
                 output,
                 offset,
                 data,
                 ..
-            } => self.advance(*output, offset + data.len() as u64),
+            } => (*output, offset + data.len() as u64),
             Next::Gap {
                 output: Some(output),
                 dropped_bytes,
-            } => {
-                let end = self.taken.of(*output).saturating_add(*dropped_bytes);
-                self.advance(*output, end);
-            }
-            Next::Gap { output: None, .. } | Next::End(_) | Next::Pending => {}
-        }
-    }
-
-    fn advance(&mut self, output: Output, end: u64) {
+            } => (
+                *output,
+                self.taken.of(*output).saturating_add(*dropped_bytes),
+            ),
+            Next::Gap { output: None, .. } | Next::End(_) | Next::Pending => return,
+        };
         match output {
             Output::Stdout => self.taken.stdout = end,
             Output::Stderr => self.taken.stderr = end,
-        }
-        if let Some(hold) = &self.hold {
-            hold.taken(self.taken.total());
         }
     }
 }

@@ -230,7 +230,7 @@ impl Stream {
                 stderr: !self.place.terminal,
                 stdin: stdin.is_some(),
             },
-            limit: self.window.limit(),
+            taken: self.window.taken(),
             continues: recording == Recording::Continues,
         };
         let descriptors = outputs.into_iter().chain(stdin).collect();
@@ -432,6 +432,10 @@ impl Stream {
         was_open
     }
 
+    pub(super) fn limits(&self) -> Limits {
+        self.place.limits
+    }
+
     /// Makes the process wait for a caller that has taken `taken` bytes, of both streams together.
     #[must_use]
     pub fn hold(self: &Arc<Self>, taken: u64) -> Hold {
@@ -439,8 +443,8 @@ impl Stream {
     }
 
     pub(super) fn tell_window(&self, news: Option<Option<u64>>) {
-        if let (Some(calls), Some(limit)) = (&self.calls, news) {
-            calls.tell_window(&self.name, limit);
+        if let (Some(calls), Some(taken)) = (&self.calls, news) {
+            calls.tell_window(&self.name, taken);
         }
     }
 }

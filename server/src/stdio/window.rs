@@ -1,16 +1,16 @@
 //! Back-pressure that was asked for: while a caller holds a process, output is drained only so far ahead
-//! of that caller.
+//! of that caller. How far is the keeper's business: it knows what is kept.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use wharf_keeper::segment::MAX_READ_AHEAD_BYTES;
 
 use super::stream::Stream;
 use crate::model::limits::BLOCK_WINDOW_BYTES;
 
-/// A new limit is told once it differs by so much: each costs a message.
-const STEP: u64 = BLOCK_WINDOW_BYTES / 8;
+const _: () = assert!(BLOCK_WINDOW_BYTES == MAX_READ_AHEAD_BYTES);
 
 /// Who holds a process, and how far each is.
 #[derive(Debug, Default)]
@@ -27,30 +27,24 @@ struct Inner {
 }
 
 impl Inner {
-    fn limit(&self) -> Option<u64> {
-        let slowest = self.taken.values().min()?;
-        Some(slowest.saturating_add(BLOCK_WINDOW_BYTES))
+    fn slowest(&self) -> Option<u64> {
+        self.taken.values().min().copied()
     }
 
-    /// The limit, if it is to be told.
+    /// How far the slowest is, if that is to be told.
     fn news(&mut self) -> Option<Option<u64>> {
-        let limit = self.limit();
-        let is_news = match (self.told, limit) {
-            (Some(told), Some(limit)) => limit.abs_diff(told) >= STEP,
-            (told, limit) => told != limit,
-        };
-        is_news.then(|| {
-            self.told = limit;
-            limit
-        })
+        let slowest = self.slowest();
+        let is_news = self.told != slowest;
+        self.told = slowest;
+        is_news.then_some(slowest)
     }
 }
 
 impl Window {
-    /// The limit now, which whoever asks tells the keeper.
-    pub(super) fn limit(&self) -> Option<u64> {
+    /// How far the slowest is, which whoever asks tells the keeper.
+    pub(super) fn taken(&self) -> Option<u64> {
         let mut inner = self.inner.lock();
-        inner.told = inner.limit();
+        inner.told = inner.slowest();
         inner.told
     }
 }
@@ -60,6 +54,8 @@ impl Window {
 pub struct Hold {
     stream: Arc<Stream>,
     id: u64,
+    /// What was taken since it was last said, as it is stored.
+    unsaid: u64,
 }
 
 impl Hold {
@@ -72,14 +68,24 @@ impl Hold {
         let news = inner.news();
         drop(inner);
         stream.tell_window(news);
-        Self { stream, id }
+        Self {
+            stream,
+            id,
+            unsaid: 0,
+        }
     }
 
-    /// The caller has taken so many bytes, of both streams together.
-    pub fn taken(&self, total: u64) {
-        self.change(|taken, id| {
-            taken.insert(id, total);
-        });
+    /// The caller has taken `total` bytes, of both streams together; what came last takes `stored` bytes of
+    /// the recording. Each time it is told costs a message, so it is told in steps, which are measured as
+    /// the keeper measures: a caller that has taken everything is never waited for.
+    pub fn taken(&mut self, total: u64, stored: u64) {
+        self.unsaid += stored;
+        if self.unsaid >= self.stream.limits().read_ahead_bytes() / 8 {
+            self.unsaid = 0;
+            self.change(|taken, id| {
+                taken.insert(id, total);
+            });
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut HashMap<u64, u64>, u64)) {

@@ -144,10 +144,10 @@ impl Control {
         Ok(())
     }
 
-    fn new_progress(&mut self, limit: Option<u64>) -> Arc<Progress> {
+    fn new_progress(&mut self, taken: Option<u64>) -> Arc<Progress> {
         let key = self.next_key;
         self.next_key += 1;
-        Arc::new(Progress::new(key, limit))
+        Arc::new(Progress::new(key, taken))
     }
 
     fn is_idle(&self) -> bool {
@@ -242,7 +242,7 @@ impl Control {
             }
             if entry.window == Some(id) {
                 entry.window = None;
-                self.link.move_limit(&entry.progress, None);
+                self.link.move_window(&entry.progress, None);
             }
         }
     }

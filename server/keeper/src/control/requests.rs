@@ -80,7 +80,7 @@ impl Control {
         match call {
             Call::Hello { version } => Ok(self.hello(waiter.connection, version)),
             Call::Open(open) => self.open(waiter, open, descriptors),
-            Call::Window { stream, limit } => Ok(self.window(waiter.connection, &stream, limit)),
+            Call::Window { stream, taken } => Ok(self.window(waiter.connection, &stream, taken)),
             Call::Finish { stream, within_ms } => self.finish(waiter, &stream, within_ms),
             Call::TakeStdin { stream } => self.take_stdin(&stream),
             Call::CloseStdin { stream } => self.close_stdin(&stream),
@@ -145,7 +145,7 @@ impl Control {
         let stdout = take(open.descriptors.stdout);
         let stderr = take(open.descriptors.stderr);
         let stdin = take(open.descriptors.stdin);
-        let progress = self.new_progress(open.limit);
+        let progress = self.new_progress(open.taken);
         let setup = Setup {
             key: progress.key,
             progress: Arc::clone(&progress),
@@ -168,15 +168,15 @@ impl Control {
             stdin,
             phase: Phase::Opening(waiter),
             finish: Finish::NotAsked,
-            window: open.limit.map(|_| waiter.connection),
+            window: open.taken.map(|_| waiter.connection),
         });
         self.link.send(Command::Open(Box::new(setup)));
     }
 
-    fn window(&mut self, connection: ConnectionId, stream: &str, limit: Option<u64>) -> Outcome {
+    fn window(&mut self, connection: ConnectionId, stream: &str, taken: Option<u64>) -> Outcome {
         if let Some(entry) = self.table.named(stream) {
-            entry.window = limit.map(|_| connection);
-            self.link.move_limit(&entry.progress, limit);
+            entry.window = taken.map(|_| connection);
+            self.link.move_window(&entry.progress, taken);
         }
         Outcome::Silence
     }

@@ -1,6 +1,7 @@
 //! The thread that reads outputs and writes recordings. It is the only one that touches a disk; if the
 //! disk is frozen, so is this thread, and the other one is not.
 
+mod backlog;
 mod buffer;
 mod recorder;
 mod stream;
@@ -190,7 +191,7 @@ impl Drain {
         let Some(stream) = self.streams.get_mut(&key) else {
             return;
         };
-        stream.progress.limit_seen();
+        stream.progress.window_seen();
         self.after_reading(key);
     }
 
@@ -263,6 +264,8 @@ impl Drain {
         {
             self.deadlines.remove(&(deadline, key));
             if let Some(stream) = self.streams.get_mut(&key) {
+                // Whoever has not read by now does not hold up the end.
+                stream.progress.lift_window();
                 stream.read_all(&self.poller, self.buffer.bytes());
                 self.complete(key);
             }

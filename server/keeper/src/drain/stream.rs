@@ -8,8 +8,9 @@ use std::time::Instant;
 use rustix::event::epoll::EventFlags;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use wharf_keeper::segment::{End, Output};
+use wharf_keeper::segment::{ENTRY_BYTES, End, Output};
 
+use super::backlog::Backlog;
 use super::recorder::Recorder;
 use crate::link::{Finished, Key, Progress, Setup};
 use crate::poller::Poller;
@@ -17,7 +18,7 @@ use crate::poller::Poller;
 /// A pipe holds so much, if the kernel lets it: fewer wake-ups.
 const PIPE_BYTES: usize = 256 * 1024;
 
-/// When a process has ended, so much more than the window is read: more than its pipes can hold.
+/// When a process has ended, no more is read at once: more than its pipes can hold.
 const FINISH_EXCESS: u64 = 1024 * 1024;
 
 /// What one read of an output yields.
@@ -44,6 +45,7 @@ struct Source {
 pub(crate) struct Stream {
     pub(crate) progress: Arc<Progress>,
     pub(crate) recorder: Recorder,
+    backlog: Backlog,
     outputs: [Option<Source>; 2],
     /// Until when its end is waited for.
     pub(crate) finishing: Option<Instant>,
@@ -66,6 +68,7 @@ impl Stream {
         Self {
             progress,
             recorder: Recorder::new(directory, run, limits, debts),
+            backlog: Backlog::new(limits.read_ahead_bytes() / 16),
             outputs: outputs.map(|fd| fd.map(source)),
             finishing: resumed.and_then(|resumed| resumed.finishing),
             finished: resumed.and_then(|resumed| resumed.finished),
@@ -161,11 +164,19 @@ impl Stream {
         }
     }
 
-    /// How many bytes may be read.
-    fn allowance(&self) -> u64 {
-        let excess = self.finishing.map_or(0, |_| FINISH_EXCESS);
-        let limit = self.progress.limit().saturating_add(excess);
-        limit.saturating_sub(self.recorder.drained())
+    /// How many bytes may be read. Of a process that has ended, as many as are kept: its exit waits for
+    /// nobody if that can be helped.
+    fn allowance(&mut self) -> u64 {
+        let taken = self.progress.taken();
+        let Some(unread) = self.backlog.unread(taken, self.recorder.drained()) else {
+            return u64::MAX;
+        };
+        let limits = self.recorder.limits;
+        let room = match self.finishing {
+            Some(_) => limits.kept_bytes(),
+            None => limits.read_ahead_bytes(),
+        };
+        room.saturating_sub(unread.saturating_add(ENTRY_BYTES as u64))
     }
 
     fn drain(&mut self, output: Output, poller: &Poller, buffer: &mut [u8]) -> Drained {
@@ -181,6 +192,8 @@ impl Stream {
             Ok(0) => self.close(output, poller),
             Ok(read) => {
                 self.recorder.record(output, &buffer[..read]);
+                let drained = self.recorder.drained();
+                self.backlog.grew(drained, (read + ENTRY_BYTES) as u64);
                 Drained::Bytes
             }
             Err(Errno::AGAIN | Errno::INTR) => Drained::Nothing,

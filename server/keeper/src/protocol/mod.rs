@@ -62,12 +62,14 @@ pub enum Call {
     },
     /// Hands over a process's descriptors. Answered with [`Answer::Opened`].
     Open(Open),
-    /// Says how much may be drained. Not answered. What was said on a connection ends with it.
+    /// Says how far a reader is that the process is to wait for: it is drained no further ahead of it than
+    /// [`Limits::read_ahead_bytes`]. Not answered. What was said on a connection ends with it.
     Window {
         /// Which stream. One that is not there is ignored.
         stream: String,
-        /// Bytes of both outputs together, since the process started; `None`: without limit.
-        limit: Option<u64>,
+        /// Bytes of both outputs together that the slowest such reader has taken, since the process
+        /// started; `None`: there is none.
+        taken: Option<u64>,
     },
     /// The process has ended: drains its outputs to their end and completes the recording. Answered with
     /// [`Answer::Finished`] when that is done, also if asked again.
@@ -123,7 +125,7 @@ pub struct Open {
     pub descriptors: Descriptors,
     /// As in [`Call::Window`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u64>,
+    pub taken: Option<u64>,
     /// True after a keeper's death: what the process wrote meanwhile may be lost, so the recording gets a
     /// gap of unknown length.
     #[serde(default)]

@@ -12,7 +12,8 @@
 use super::{Offsets, Output};
 
 pub(super) const HEADER_BYTES: usize = 64;
-pub(super) const ENTRY_BYTES: usize = 16;
+/// What an entry takes besides its data.
+pub const ENTRY_BYTES: usize = 16;
 /// Room for a header, some entries and some data.
 pub(super) const MIN_SEGMENT_BYTES: u64 = 128;
 /// What a length can be at most.

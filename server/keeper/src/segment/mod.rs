@@ -39,9 +39,13 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use catalog::{SegmentInfo, positions, runs, segments};
+pub use format::ENTRY_BYTES;
 pub use place::{From, Start};
 pub use reader::{Next, Reader};
 pub use writer::{Shortfall, Writer};
+
+/// A process is never let further ahead of a reader that it waits for, however much is kept.
+pub const MAX_READ_AHEAD_BYTES: u64 = 4 << 20;
 
 /// At most so many segments are kept in a directory, however small they are.
 pub const MAX_SEGMENTS: usize = 1_000;
@@ -128,6 +132,23 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// What is surely there behind the newest byte: the oldest segment goes when a new one begins.
+    #[must_use]
+    pub fn kept_bytes(self) -> u64 {
+        let Self {
+            segment_bytes,
+            total_bytes,
+        } = self.effective();
+        total_bytes - segment_bytes
+    }
+
+    /// How far a process may be ahead of a reader that it waits for, so that nothing goes that this reader
+    /// has not read; as much again is left for what is in the pipes when the process ends.
+    #[must_use]
+    pub fn read_ahead_bytes(self) -> u64 {
+        (self.kept_bytes() / 2).min(MAX_READ_AHEAD_BYTES)
+    }
+
     /// The limits as they are kept: nonsensical ones are raised to the least that works.
     #[must_use]
     fn effective(self) -> Self {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::catalog::{self, Id, Part};
 use super::cursor::{Cursor, end_of};
-use super::format::{Entry, Kind};
+use super::format::{ENTRY_BYTES, Entry, Kind};
 use super::place::{Place, Start};
 use super::{End, Offsets, Output, SegmentError};
 
@@ -41,6 +41,18 @@ pub enum Next {
     End(End),
     /// There is no more yet.
     Pending,
+}
+
+impl Next {
+    /// What it takes of a recording, data and index; of the part of an entry, no less than its share.
+    #[must_use]
+    pub fn kept_bytes(&self) -> u64 {
+        let data = match self {
+            Self::Chunk { data, .. } => data.len(),
+            Self::Gap { .. } | Self::End(_) | Self::Pending => 0,
+        };
+        (data + ENTRY_BYTES) as u64
+    }
 }
 
 /// An independent reader of one recording. It costs the writer nothing, not even to know of it.

@@ -105,7 +105,7 @@ impl Keeper {
             run: 1,
             limits: LIMITS,
             descriptors,
-            limit: None,
+            taken: None,
             continues: false,
         }
     }
@@ -241,9 +241,9 @@ impl Daemon {
         }
     }
 
-    pub(crate) fn window(&mut self, stream: &str, limit: Option<u64>) {
+    pub(crate) fn window(&mut self, stream: &str, taken: Option<u64>) {
         let stream = stream.to_owned();
-        self.ask(Call::Window { stream, limit }, &[]);
+        self.ask(Call::Window { stream, taken }, &[]);
     }
 
     pub(crate) fn list(&mut self) -> Vec<StreamState> {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use wharf_keeper::protocol::{Answer, Call, Descriptors, Refusal};
-use wharf_keeper::segment::{Next, Output, Reader};
+use wharf_keeper::segment::{Limits, Next, Output, Reader};
 
 use crate::harness::{BOTH, Keeper, PATIENCE, STDOUT, from_offset, pattern};
 
@@ -94,12 +94,14 @@ fn what_is_read_in_turn_is_recorded_in_turn() {
 }
 
 #[test]
-fn a_window_stops_draining_at_the_byte_and_moves_on_at_once() {
+fn a_process_is_let_only_so_far_ahead_of_its_reader_that_nothing_unread_goes() {
     let keeper = Keeper::start();
     let mut daemon = keeper.connect();
     let (fifo, other) = (keeper.fifo("out"), keeper.fifo("other"));
     let mut open = keeper.open("a", STDOUT);
-    open.limit = Some(100_000);
+    open.limits = limits(64 << 10, 256 << 10);
+    open.taken = Some(0);
+    let ahead = open.limits.read_ahead_bytes();
     daemon.opens(open, &[fifo.fd()]);
     daemon.opens(keeper.open("b", STDOUT), &[other.fd()]);
     let mut child = Command::new("head")
@@ -108,13 +110,14 @@ fn a_window_stops_draining_at_the_byte_and_moves_on_at_once() {
         .spawn()
         .unwrap();
     let mut other_writer = other.writer();
-    for limit in [100_000, 250_001] {
-        daemon.window("a", Some(limit));
-        daemon.is_told("a", |growth| growth.stdout == limit);
+    for taken in [0, 50_000] {
+        daemon.window("a", Some(taken));
+        daemon.is_told("a", |growth| growth.stdout > taken + ahead * 9 / 10);
         // What the drain thread does for another stream comes after anything it would have done for this.
         other_writer.write_all(b"x").unwrap();
         daemon.is_told("b", |_| true);
-        assert_eq!(daemon.state("a").positions.stdout, limit);
+        assert!(daemon.state("a").positions.stdout < taken + ahead);
+        assert_eq!(keeper.recorded("a", Output::Stdout).dropped, 0);
     }
     assert!(
         child.try_wait().unwrap().is_none(),
@@ -126,30 +129,80 @@ fn a_window_stops_draining_at_the_byte_and_moves_on_at_once() {
 }
 
 #[test]
+fn single_bytes_count_for_a_reader_as_what_it_takes_to_keep_them() {
+    let keeper = Keeper::start();
+    let mut daemon = keeper.connect();
+    let (fifo, other) = (keeper.fifo("out"), keeper.fifo("other"));
+    let mut open = keeper.open("a", STDOUT);
+    open.limits = limits(1024, 4096);
+    open.taken = Some(0);
+    daemon.opens(open, &[fifo.fd()]);
+    daemon.opens(keeper.open("b", STDOUT), &[other.fd()]);
+    let (mut writer, mut other_writer) = (fifo.writer(), other.writer());
+    let mut written = 0;
+    for taken in [0, 80] {
+        daemon.window("a", Some(taken));
+        // Each of these is a read of its own: half of 4 KiB less a segment holds 90.
+        for _ in 0..80 {
+            writer.write_all(b"x").unwrap();
+            written += 1;
+            daemon.is_told("a", |growth| growth.stdout == written);
+        }
+    }
+    for _ in 0..20 {
+        writer.write_all(b"x").unwrap();
+        other_writer.write_all(b"x").unwrap();
+        daemon.is_told("b", |_| true);
+    }
+    let reached = daemon.state("a").positions.stdout;
+    assert!((160..=172).contains(&reached), "{reached}");
+    daemon.window("a", Some(reached));
+    daemon.is_told("a", |growth| growth.stdout == 180);
+}
+
+#[test]
 fn a_window_goes_with_the_connection_that_set_it() {
     let keeper = Keeper::start();
     let (mut other, mut daemon) = (keeper.connect(), keeper.connect());
     let fifo = keeper.fifo("out");
     let mut open = keeper.open("a", STDOUT);
-    open.limit = Some(10);
+    open.limits = limits(1024, 4096);
+    open.taken = Some(0);
     daemon.opens(open, &[fifo.fd()]);
-    fifo.writer().write_all(&pattern(0, 1_000)).unwrap();
-    other.is_told("a", |growth| growth.stdout == 10);
+    fifo.writer().write_all(&pattern(0, 10_000)).unwrap();
+    other.is_told("a", |growth| growth.stdout > 1_000);
+    assert!(other.state("a").positions.stdout < 2_000);
     drop(daemon);
-    other.is_told("a", |growth| growth.stdout == 1_000);
+    other.is_told("a", |growth| growth.stdout == 10_000);
 }
 
 #[test]
-fn what_is_in_the_pipe_at_the_end_is_recorded_though_the_window_is_used_up() {
+fn what_is_in_the_pipe_at_the_end_is_recorded_though_its_reader_does_not_read() {
     let keeper = Keeper::start();
     let mut daemon = keeper.connect();
     let fifo = keeper.fifo("out");
     let mut open = keeper.open("a", STDOUT);
-    open.limit = Some(0);
+    open.limits = limits(64 << 10, 192 << 10);
+    open.taken = Some(0);
     daemon.opens(open, &[fifo.fd()]);
-    fifo.writer().write_all(&pattern(0, 60_000)).unwrap();
+    fifo.writer().write_all(&pattern(0, 100_000)).unwrap();
     let (positions, truncated) = daemon.finish("a", PATIENCE);
-    assert_eq!((positions.stdout, truncated), (60_000, false));
+    assert_eq!((positions.stdout, truncated), (100_000, false));
+    assert_eq!(keeper.recorded("a", Output::Stdout).dropped, 0);
+}
+
+#[test]
+fn an_end_waits_no_longer_than_asked_for_a_reader_that_too_little_is_kept_for() {
+    let keeper = Keeper::start();
+    let mut daemon = keeper.connect();
+    let fifo = keeper.fifo("out");
+    let mut open = keeper.open("a", STDOUT);
+    open.limits = limits(1024, 4096);
+    open.taken = Some(0);
+    daemon.opens(open, &[fifo.fd()]);
+    fifo.writer().write_all(&pattern(0, 50_000)).unwrap();
+    let (positions, truncated) = daemon.finish("a", Duration::from_millis(100));
+    assert_eq!((positions.stdout, truncated), (50_000, false));
 }
 
 #[test]
@@ -271,4 +324,11 @@ fn a_closed_stream_is_forgotten_and_its_process_notices() {
     assert!(daemon.list().is_empty());
     assert!(writer.write_all(b"lost").is_err(), "nobody reads any more");
     assert_eq!(keeper.recorded("a", Output::Stdout).bytes, b"kept");
+}
+
+fn limits(segment_bytes: u64, total_bytes: u64) -> Limits {
+    Limits {
+        segment_bytes,
+        total_bytes,
+    }
 }
