@@ -20,6 +20,8 @@ const BROKEN_PIPE: u8 = 141;
 pub(crate) enum ExitStyle {
     /// 1.
     Plain,
+    /// 1, or 126 and 127 when the program cannot be executed or is not there.
+    Exec,
     /// 125, or 126 and 127 when the program cannot be executed or is not there.
     Run,
 }
@@ -71,19 +73,25 @@ impl Failure {
     }
 
     pub(crate) fn exit_code(&self, style: ExitStyle) -> u8 {
+        let other = match style {
+            ExitStyle::Plain | ExitStyle::Exec => PLAIN,
+            ExitStyle::Run => USAGE,
+        };
         match (self, style) {
             (failure, _) if failure.is_broken_pipe() => BROKEN_PIPE,
             (Self::Signaled(number), _) => SIGNALED.saturating_add(*number),
             (Self::Usage(_), _) => USAGE,
-            (Self::Call(error), ExitStyle::Run) => run_code(error),
-            (_, ExitStyle::Run) => USAGE,
-            (_, ExitStyle::Plain) => PLAIN,
+            (Self::Call(error), ExitStyle::Run | ExitStyle::Exec) => {
+                program_code(error).unwrap_or(other)
+            }
+            (_, _) => other,
         }
     }
 }
 
-/// The server says with which code a shell would answer; the reason says so too.
-fn run_code(error: &Error) -> u8 {
+/// The code of a program that did not run. The server says with which one a shell would answer; the reason
+/// says so too.
+fn program_code(error: &Error) -> Option<u8> {
     let told = error
         .call()
         .and_then(|call| call.metadata.get("exitCode")?.parse().ok());
@@ -92,7 +100,7 @@ fn run_code(error: &Error) -> u8 {
         Some(ErrorReason::ExecutableNotPermitted) => Some(NOT_PERMITTED),
         _ => None,
     };
-    by_reason.and(told).or(by_reason).unwrap_or(USAGE)
+    by_reason.and(told).or(by_reason)
 }
 
 /// `message (REASON, request id): field: what is wrong with it; …`
@@ -213,6 +221,17 @@ mod tests {
             code(call(ErrorReason::ImageNotFound, &[("exitCode", "127")])),
             125
         );
+        assert_eq!(code(Failure::Usage("x".into())), 125);
+    }
+
+    #[test]
+    fn exec_exits_as_run_does_for_the_program_and_with_one_for_all_else() {
+        let code = |failure: Failure| failure.exit_code(ExitStyle::Exec);
+        assert_eq!(code(call(ErrorReason::ExecutableNotFound, &[])), 127);
+        assert_eq!(code(call(ErrorReason::ExecutableNotPermitted, &[])), 126);
+        assert_eq!(code(call(ErrorReason::ContainerNotFound, &[])), 1);
+        assert_eq!(code(call(ErrorReason::ContainerNotRunning, &[])), 1);
+        assert_eq!(code(Failure::InputLost), 1);
         assert_eq!(code(Failure::Usage("x".into())), 125);
     }
 

@@ -159,7 +159,8 @@ impl Command {
             reason = "those that answer with a process's exit code are the exceptions"
         )]
         match self {
-            Self::Run(_) | Self::Exec(_) | Self::Attach(_) => ExitStyle::Run,
+            Self::Run(_) => ExitStyle::Run,
+            Self::Exec(_) | Self::Attach(_) => ExitStyle::Exec,
             _ => ExitStyle::Plain,
         }
     }

@@ -110,15 +110,18 @@ fn refused(reason: &str, exit_code: Option<&str>) -> Vec<Step> {
 }
 
 #[tokio::test]
-async fn what_did_not_run_has_the_exit_codes_that_shells_have() {
+async fn what_did_not_run_has_the_exit_codes_that_dockers_commands_have() {
     let cases = [
-        ("EXECUTABLE_NOT_FOUND", Some("127"), 127),
-        ("EXECUTABLE_NOT_PERMITTED", Some("126"), 126),
-        ("CONTAINER_NOT_RUNNING", None, 125),
+        ("EXECUTABLE_NOT_FOUND", Some("127"), 127, 127),
+        ("EXECUTABLE_NOT_PERMITTED", Some("126"), 126, 126),
+        ("CONTAINER_NOT_RUNNING", None, 125, 1),
     ];
-    for (reason, told, code) in cases {
+    for (reason, told, run_code, exec_code) in cases {
         let server = Server::start(vec![refused(reason, told), refused(reason, told)]);
-        for args in [&["exec", "web", "x"][..], &["run", "img", "x"]] {
+        for (code, args) in [
+            (run_code, &["run", "img", "x"][..]),
+            (exec_code, &["exec", "web", "x"]),
+        ] {
             let ran = run(&server, args).await;
             assert_eq!((ran.code, &ran.out[..]), (code, ""), "{reason}");
             assert!(ran.err.contains(reason), "{}", ran.err);
@@ -288,7 +291,7 @@ async fn input_that_may_have_been_lost_is_a_failure() {
         Wharf::start(command(&server, &["exec", "-i", "web", "cat"]).stdin(Stdio::piped()));
     wharf.type_in(b"some".to_vec()).await;
     let ran = wharf.output().await;
-    assert_eq!(ran.code, 125);
+    assert_eq!(ran.code, 1);
     assert!(ran.err.contains("input may be lost"), "{}", ran.err);
 }
 
@@ -407,6 +410,14 @@ fn container(stdin_open: bool, terminal: bool) -> Vec<Step> {
             ..Default::default()
         }),
     })
+}
+
+#[tokio::test]
+async fn an_attach_to_nobody_fails_with_one() {
+    let server = Server::start(vec![refused("CONTAINER_NOT_FOUND", None)]);
+    let ran = run(&server, &["attach", "nobody"]).await;
+    assert_eq!((ran.code, &ran.out[..]), (1, ""));
+    assert!(ran.err.contains("CONTAINER_NOT_FOUND"), "{}", ran.err);
 }
 
 #[tokio::test]

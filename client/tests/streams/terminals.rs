@@ -207,7 +207,7 @@ async fn a_refusal_gives_the_terminal_back_too() {
     let server = Server::start(vec![ready(true, vec![refusal])]);
     let mut terminal = Terminal::start(&server, &["exec", "-it", "web", "sh"]);
     terminal.shows("ready$").await;
-    assert_eq!(terminal.ends().await.0, 125);
+    assert_eq!(terminal.ends().await.0, 1);
 }
 
 #[tokio::test]

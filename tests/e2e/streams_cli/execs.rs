@@ -38,7 +38,7 @@ fn an_exec_that_cannot_be_has_dockers_exit_code_and_one_line() {
     scenario(async |world| {
         let (_, wharf) = with_box(world).await;
         for (code, reason, words) in [
-            (125, "CONTAINER_NOT_FOUND", ["nobody", "true"]),
+            (1, "CONTAINER_NOT_FOUND", ["nobody", "true"]),
             (126, "EXECUTABLE_NOT_PERMITTED", ["box", "/etc/passwd"]),
             (127, "EXECUTABLE_NOT_FOUND", ["box", "nowhere"]),
         ] {
