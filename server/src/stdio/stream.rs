@@ -335,10 +335,18 @@ impl Stream {
                     Answer::Finished {
                         positions,
                         truncated,
-                        ..
+                        recorded,
                     },
                     _,
                 )) => {
+                    if !recorded {
+                        tracing::warn!(
+                            stream = self.name,
+                            "the end of its output is lost: the disk is full"
+                        );
+                    }
+                    // What was read and is not recorded is as lost as what was not read.
+                    let truncated = truncated || !recorded;
                     let ended = Some(segment::End { truncated });
                     self.reached(Positions { ended, ..positions });
                     return Ok(());

@@ -223,13 +223,16 @@ impl Drain {
             return;
         };
         if stream.finishing.is_some() && stream.outputs_open() == 0 {
-            self.complete(key);
+            if stream.end(&self.poller) {
+                self.complete(key);
+            }
         } else if let Err(error) = stream.watch(&self.poller) {
             log::line(&format_args!("an output cannot be watched: {error}"));
         }
         self.publish(key);
     }
 
+    /// Tells that a stream is finished: its recording is complete, or cannot be completed in time.
     fn complete(&mut self, key: Key) {
         let Some(stream) = self.streams.get_mut(&key) else {
             return;
@@ -237,7 +240,7 @@ impl Drain {
         if let Some(deadline) = stream.finishing {
             self.deadlines.remove(&(deadline, key));
         }
-        let finished = stream.complete(&self.poller);
+        let finished = stream.complete();
         self.publish(key);
         self.link.tell(Event::Finished(key, finished));
     }
@@ -267,6 +270,7 @@ impl Drain {
                 // Whoever has not read by now does not hold up the end.
                 stream.progress.lift_window();
                 stream.read_all(&self.poller, self.buffer.bytes());
+                stream.end(&self.poller);
                 self.complete(key);
             }
         }
@@ -281,7 +285,7 @@ impl Drain {
             if let Some(stream) = self.streams.get_mut(&key) {
                 stream.recorder.settle();
             }
-            self.publish(key);
+            self.after_reading(key);
         }
     }
 

@@ -76,6 +76,12 @@ impl Recorder {
         }
     }
 
+    /// Whether its end, recorded or owed, is one that was not waited for.
+    pub(crate) fn is_truncated(&self) -> bool {
+        let end = self.positions().ended.or(self.debts.end);
+        end.is_some_and(|end| end.truncated)
+    }
+
     pub(crate) fn owes(&self) -> bool {
         self.debts.lost != Offsets::default() || self.debts.gap || self.debts.end.is_some()
     }

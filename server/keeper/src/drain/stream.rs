@@ -132,14 +132,19 @@ impl Stream {
         }
     }
 
-    /// Completes the recording and lets go of the outputs.
-    pub(crate) fn complete(&mut self, poller: &Poller) -> Finished {
+    /// Lets go of the outputs and completes the recording; false if that is still owed.
+    pub(crate) fn end(&mut self, poller: &Poller) -> bool {
         let truncated = self.outputs_open() > 0;
         self.release(poller);
         self.recorder.end(End { truncated });
+        !self.recorder.owes()
+    }
+
+    /// It is finished, as far as that goes.
+    pub(crate) fn complete(&mut self) -> Finished {
         let finished = Finished {
             positions: self.recorder.positions(),
-            truncated,
+            truncated: self.recorder.is_truncated(),
             recorded: !self.recorder.owes(),
         };
         self.finishing = None;

@@ -76,7 +76,7 @@ pub enum Call {
     Finish {
         /// Which stream.
         stream: String,
-        /// If somebody holds an output for longer than this, reading stops.
+        /// If somebody holds an output for longer than this, reading stops; nor is a full disk waited for.
         within_ms: u64,
     },
     /// Asks for a duplicate of the write end of standard input. Answered with [`Answer::Stdin`].
@@ -197,7 +197,8 @@ pub enum Answer {
         positions: Positions,
         /// True if reading was stopped while somebody still held an output.
         truncated: bool,
-        /// False if the end could not be written yet: the disk is full. It is tried again until `Close`.
+        /// False if something could not be written in time: the disk is full. It is tried again until
+        /// `Close`.
         recorded: bool,
     },
     /// The write end of standard input is sent along.

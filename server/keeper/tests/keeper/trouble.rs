@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use wharf_keeper::protocol::{Call, Request, send};
+use wharf_keeper::protocol::{Answer, Call, Request, send};
 use wharf_keeper::segment::Output;
 
-use crate::harness::{Keeper, PATIENCE, STDOUT, byte_at, pattern, until};
+use crate::harness::{Daemon, Keeper, PATIENCE, STDOUT, byte_at, pattern, until};
 
 #[test]
 fn after_its_death_the_next_keeper_continues_behind_a_gap() {
@@ -107,8 +107,15 @@ fn a_full_disk_costs_exactly_the_bytes_that_the_gap_counts() {
     }
 }
 
-#[test]
-fn an_end_that_cannot_be_written_is_written_later() {
+/// A process that has ended, and has written 256 bytes of which a full disk had no room for the last four.
+struct Filled {
+    keeper: Keeper,
+    daemon: Daemon,
+    ballast: PathBuf,
+    _disk: Tmpfs,
+}
+
+fn filled() -> Filled {
     let keeper = Keeper::start();
     let disk = Tmpfs::new(&keeper.recordings("a"), "1m");
     let mut daemon = keeper.connect();
@@ -124,22 +131,53 @@ fn an_end_that_cannot_be_written_is_written_later() {
     let filled = fs::write(&ballast, vec![1; 2_000_000]);
     assert!(filled.is_err(), "the disk is full");
     writer.write_all(b"lost").unwrap();
-    drop(writer);
-    let finish = Call::Finish {
-        stream: "a".into(),
-        within_ms: 20_000,
-    };
-    let (answer, _) = daemon.call(finish, &[]);
-    let wharf_keeper::protocol::Answer::Finished { recorded, .. } = answer else {
-        panic!("{answer:?}");
-    };
-    assert!(!recorded, "the answer does not wait for the disk");
-    fs::remove_file(&ballast).unwrap();
-    daemon.is_told("a", |growth| growth.ended.is_some());
+    Filled {
+        keeper,
+        daemon,
+        ballast,
+        _disk: disk,
+    }
+}
+
+fn finish(within_ms: u64) -> Call {
+    Call::Finish {
+        stream: "a".to_owned(),
+        within_ms,
+    }
+}
+
+fn must_have_ended_with_a_gap(keeper: &Keeper) {
     let found = keeper.recorded("a", Output::Stdout);
-    assert_eq!(found.bytes.len() as u64 + found.dropped, 256);
+    assert_eq!((found.bytes.len(), found.dropped), (252, 4));
     assert_eq!(found.truncated, Some(false));
-    assert_eq!(daemon.finish("a", PATIENCE).0.stdout, 256);
+}
+
+#[test]
+fn an_end_waits_for_room_on_the_disk_as_long_as_it_may() {
+    let mut place = filled();
+    let asked = place.daemon.ask(finish(20_000), &[]);
+    fs::remove_file(&place.ballast).unwrap();
+    match place.daemon.answer(asked).0 {
+        Answer::Finished {
+            positions,
+            recorded: true,
+            truncated: false,
+        } => assert_eq!(positions.stdout, 256),
+        other => panic!("{other:?}"),
+    }
+    must_have_ended_with_a_gap(&place.keeper);
+}
+
+#[test]
+fn an_end_that_cannot_be_written_in_time_is_written_later() {
+    let mut place = filled();
+    match place.daemon.call(finish(100), &[]).0 {
+        Answer::Finished { recorded, .. } => assert!(!recorded),
+        other => panic!("{other:?}"),
+    }
+    fs::remove_file(&place.ballast).unwrap();
+    place.daemon.is_told("a", |growth| growth.ended.is_some());
+    must_have_ended_with_a_gap(&place.keeper);
 }
 
 #[test]

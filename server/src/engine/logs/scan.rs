@@ -38,6 +38,8 @@ pub(super) struct Scan {
     found: VecDeque<Event>,
     /// Gaps that the reader will come upon and that have been told.
     told_gaps: u16,
+    /// Whether it has been told that the recording has no end.
+    is_cut_off: bool,
     over: bool,
 }
 
@@ -110,6 +112,7 @@ impl Scan {
             lines: Lines::default(),
             found: VecDeque::new(),
             told_gaps: 0,
+            is_cut_off: false,
             over: false,
         }
     }
@@ -326,7 +329,7 @@ impl Scan {
             } => self.lost(output, dropped_bytes),
             Next::End(_) => self.ended(view),
             // Nothing is written any more.
-            Next::Pending if view.is_over(self.position.run) => self.ended(view),
+            Next::Pending if view.is_over(self.position.run) => self.cut_off(view),
             Next::Pending => Look::Nothing,
         })
     }
@@ -334,6 +337,7 @@ impl Scan {
     fn open(&mut self, at: Position) -> Result<(), SegmentError> {
         self.lines.clear();
         self.told_gaps = at.gaps;
+        self.is_cut_off = false;
         let start = Start::Streams {
             stdout: From::Offset(at.offsets.stdout),
             stderr: From::Offset(at.offsets.stderr),
@@ -378,6 +382,15 @@ impl Scan {
         }
         self.found.push_back(Event::Lost { output, bytes });
         Look::Again
+    }
+
+    /// The recording has no end: how much is missing there nobody knows.
+    fn cut_off(&mut self, view: &View) -> Look {
+        if !self.is_cut_off {
+            self.is_cut_off = true;
+            return self.lost(None, 0);
+        }
+        self.ended(view)
     }
 
     /// The recording has ended, which is before the exit is known.

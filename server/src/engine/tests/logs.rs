@@ -24,6 +24,12 @@ fn write(up: &Up, id: ContainerId, lines: &str) {
     written.unwrap();
 }
 
+fn end(up: &Up, id: ContainerId) {
+    let time = crate::stdio::segment::now();
+    let ended = writer(up, id).end(time, End { truncated: false });
+    ended.unwrap();
+}
+
 fn text(message: &LogMessage) -> String {
     match &message.item {
         LogItem::Entries(entries) => entries
@@ -94,6 +100,7 @@ fn all_containers_are_followed_also_those_that_come_later() {
         write(up, second, "two\nand ");
         assert_eq!(take(&mut logs, 2).await[&second], ["started", "two\n"]);
         write(up, second, "more");
+        end(up, second);
         up.exit("second", 4).await;
         assert_eq!(take(&mut logs, 2).await[&second], ["and more", "exited 4"]);
         assert_silent(up, &mut logs).await;
@@ -170,8 +177,7 @@ fn a_container_that_came_and_went_unseen_is_told_once() {
         let mut logs = up.engine.follow_logs(query).await.unwrap();
         let id = up.create_started("brief").await;
         write(up, id, "brief\n");
-        let time = crate::stdio::segment::now();
-        writer(up, id).end(time, End { truncated: false }).unwrap();
+        end(up, id);
         up.exit("brief", 0).await;
         up.delete("brief", "delete", plain()).await.unwrap();
         let taken = take(&mut logs, 3).await;
@@ -206,6 +212,7 @@ fn the_log_of_a_deleted_container_can_be_read_by_id_for_a_while() {
     World::new().run(async |up| {
         let id = up.create_started("a").await;
         write(up, id, "last words\n");
+        end(up, id);
         up.exit("a", 3).await;
         up.delete("a", "delete", plain()).await.unwrap();
         let key = id.to_string();
@@ -245,6 +252,7 @@ fn who_stops_waiting_for_many_logs_loses_nothing() {
             }
             tokio::task::yield_now().await;
         }
+        end(up, id);
         up.exit("a", 0).await;
         while !told.ends_with("exited 0") {
             let message = logs.next().await.unwrap().expect("it is not silent");

@@ -146,6 +146,13 @@ impl Log {
             .send_modify(|progress| progress.ended = Some(Ended::Whole));
     }
 
+    /// There will be no more of it, and nobody could write so.
+    fn lose_the_end(&mut self) {
+        self.writer = None;
+        self.growth
+            .send_modify(|progress| progress.ended = Some(Ended::Truncated));
+    }
+
     fn delete(&self) {
         self.snapshot.send_modify(|snapshot| snapshot.gone = true);
     }

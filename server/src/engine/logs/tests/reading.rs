@@ -52,6 +52,22 @@ async fn a_line_that_is_not_finished_is_held_until_the_run_ends() {
 }
 
 #[tokio::test]
+async fn a_recording_whose_end_is_missing_ends_with_a_gap_that_is_told_once() {
+    let mut log = Log::started(LARGE);
+    log.out("cut o");
+    log.process_exits(0);
+    log.lose_the_end();
+    let expected = ["1 started", r#"1 out b"cut o""#, "1 gap 0", "1 exited 0"];
+    assert_eq!(log.all().await, expected);
+    let mut stream = log.open(LogQuery::default()).await;
+    let mut told = 0;
+    while let Some(message) = next(&mut stream).await {
+        told += 1;
+        assert_eq!(log.read(after(message.cursor)).await, expected[told..]);
+    }
+}
+
+#[tokio::test]
 async fn a_long_line_is_split_and_its_pieces_say_that_it_goes_on() {
     let mut log = Log::started(LARGE);
     let line = vec![b'y'; 2 * MAX_LOG_ENTRY_BYTES];
