@@ -19,6 +19,8 @@ clean_up() {
     if [ -n "$wharfd_pid" ]; then
         wharf rm --force hello >/dev/null 2>&1
         kill "$wharfd_pid" && wait "$wharfd_pid"
+        # It outlives wharfd; asked to, it ends, unless it keeps anything.
+        pkill --full -- "--directory $place/state/keeper"
     fi
     [ -z "$containerd_pid" ] || { kill "$containerd_pid" && wait "$containerd_pid"; }
     [ "$status" != 0 ] || nothing_is_left || status=1
@@ -33,7 +35,7 @@ nothing_is_left() {
 }
 
 no_trace() {
-    ! grep -qs "$place" /proc/self/mountinfo && ! grep -lqs "$place/containerd.sock" /proc/[0-9]*/cmdline
+    ! grep -qs "$place" /proc/self/mountinfo && ! grep -lqs "$place" /proc/[0-9]*/cmdline
 }
 
 # show COMMAND...: says it, then does it.

@@ -23,6 +23,8 @@ pub struct Lines<'a> {
     pub text: Vec<u8>,
     /// Marks and gaps, as words.
     pub marks: Vec<String>,
+    /// Where in the text the gaps are.
+    pub gaps: Vec<usize>,
 }
 
 impl<'a> Lines<'a> {
@@ -32,6 +34,7 @@ impl<'a> Lines<'a> {
             cursor: None,
             text: Vec::new(),
             marks: Vec::new(),
+            gaps: Vec::new(),
         }
     }
 
@@ -61,7 +64,10 @@ impl<'a> Lines<'a> {
                     let data = batch.entries.iter().map(|entry| &entry.data[..]);
                     data.for_each(|data| self.text.extend_from_slice(data));
                 }
-                Response::Gap(gap) => self.marks.push(format!("gap {}", gap.missed_bytes)),
+                Response::Gap(gap) => {
+                    self.marks.push(format!("gap {}", gap.missed_bytes));
+                    self.gaps.push(self.text.len());
+                }
                 Response::RunStarted(_) => self.marks.push(format!("started {run}")),
                 Response::RunExited(_) => self.marks.push(format!("exited {run}")),
                 Response::Idle(_) => {}

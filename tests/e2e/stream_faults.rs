@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use rustix::process::Signal;
+use wharf_api::v1::process_output::Kind as Output;
+use wharf_api::v1::write_stdin_request::Target;
 use wharf_api::v1::{self, ContainerSpec, CreateContainerRequest, LogSpec};
 
-use crate::harness::streams::exec;
+use crate::harness::streams::{exec, exec_with_stdin};
 use crate::harness::wait::so;
 use crate::harness::{Client, World, keeper, scenario, spec, tier, until};
 use crate::logs::Lines;
@@ -130,14 +133,10 @@ fn faults_of_the_keeper_are_told_as_gaps_and_output_is_recorded_again() {
             .unwrap();
         joined.started().await.unwrap();
         let mut lines = Lines::of(&client);
-        let gaps = |lines: &Lines<'_>| {
-            let marks = lines.marks.iter();
-            marks.filter(|mark| mark.starts_with("gap")).count()
-        };
         let kills = 5;
         for kill in 1..=kills {
             kill_keeper(world).await;
-            let told = |lines: &Lines<'_>| gaps(lines) == kill;
+            let told = |lines: &Lines<'_>| lines.gaps.len() == kill;
             assert!(lines.read("writer", told).await, "no gap is told");
             let before = lines.text.len();
             let more = |lines: &Lines<'_>| lines.text.len() > before + 10_000;
@@ -146,10 +145,10 @@ fn faults_of_the_keeper_are_told_as_gaps_and_output_is_recorded_again() {
                 "nothing is recorded again"
             );
         }
-        assert_eq!(gaps(&lines), kills, "{:?}", lines.marks);
+        assert_eq!(lines.gaps.len(), kills, "{:?}", lines.marks);
         let state = client.state("writer").await.unwrap();
         assert_eq!(state, v1::container::State::Running);
-        must_rise(&lines.text);
+        must_rise(&lines);
         // The exec lived through it, too.
         let whole = joined.whole().await.unwrap();
         assert_eq!((whole.out(), whole.exit.code), ("late\n", 5));
@@ -171,20 +170,121 @@ async fn kill_keeper(world: &World) {
     .await;
 }
 
-/// Whole lines but where one was cut, none twice, none out of order.
-fn must_rise(text: &[u8]) {
-    let mut last = None;
-    for line in text.split(|byte| *byte == b'\n') {
-        let number: Option<u64> = std::str::from_utf8(line).ok().and_then(|t| t.parse().ok());
-        // The torn halves at a gap may read as smaller numbers, never as larger ones than what follows.
-        if let (Some(number), Some(before)) = (number, last)
-            && number <= before
-        {
-            continue;
-        }
-        last = number.or(last);
+/// Between two gaps each number follows the one before; a gap may cut a line, and only skips.
+fn must_rise(lines: &Lines<'_>) {
+    let ends = lines.gaps.iter().copied().chain([lines.text.len()]);
+    let mut begin = 0;
+    let mut last: Option<u64> = None;
+    for end in ends {
+        let piece = std::str::from_utf8(&lines.text[begin..end]).unwrap();
+        let whole = if begin == 0 {
+            piece
+        } else {
+            piece.split_once('\n').map_or("", |(_torn, rest)| rest)
+        };
+        let whole = whole.rsplit_once('\n').map_or("", |(whole, _torn)| whole);
+        let numbers: Vec<u64> = whole.lines().map(|line| line.parse().unwrap()).collect();
+        assert!(numbers.len() > 100, "{} lines between gaps", numbers.len());
+        assert!(numbers.iter().is_sorted_by(|a, b| **b == **a + 1));
+        assert!(
+            last < numbers.first().copied(),
+            "after a gap output is told again"
+        );
+        last = numbers.last().copied();
+        begin = end;
     }
-    assert!(last.is_some());
+}
+
+#[test]
+fn faults_of_the_keeper_open_no_input_that_was_closed() {
+    scenario(async |world| {
+        let client = world.up().await;
+        client.run("box", spec::PATIENT).await.unwrap();
+        let reads_late =
+            exec_with_stdin(&["sh", "-c", "until [ -e /go ]; do sleep 0.1; done; wc -c"]);
+        let mut joined = client.run_exec("box", reads_late).await.unwrap();
+        joined.started().await.unwrap();
+        // More than the process's own pipe and the shim's buffer take: the rest is in the FIFO.
+        for last in [false, true] {
+            let write = v1::WriteStdinRequest {
+                target: Some(Target::ExecId(joined.exec_id().to_owned())),
+                data: vec![b'x'; 64 << 10].into(),
+                close: last,
+                ..Default::default()
+            };
+            client.write_stdin(write).await.unwrap();
+        }
+        kill_keeper(world).await;
+        let follow = v1::FollowExecRequest {
+            exec_id: joined.exec_id().to_owned(),
+            ..Default::default()
+        };
+        // The keeper that is there has it again once it says so.
+        client.follow_exec(follow).await.unwrap();
+        world.wharfd.kill();
+        let client = world.wharfd.start().await;
+        let touched = client.exec_whole("box", &["touch", "/go"]).await.unwrap();
+        assert_eq!(touched.exit.code, 0);
+        let whole = client.follow_exec(v1::FollowExecRequest {
+            exec_id: joined.exec_id().to_owned(),
+            ..Default::default()
+        });
+        let whole = whole.await.unwrap().whole().await.unwrap();
+        assert_eq!((whole.out(), whole.exit.code), ("131072\n", 0));
+    });
+}
+
+#[test]
+fn faults_of_a_keeper_that_is_late_let_nobody_resume_in_the_wrong_place() {
+    scenario(async |world| {
+        let client = world.up().await;
+        client.run("box", spec::PATIENT).await.unwrap();
+        let mut joined = client
+            .run_exec_with(
+                "box",
+                exec_with_stdin(&["sh", "-c", "echo ready; cat"]),
+                v1::AttachOptions {
+                    stdin: true,
+                    on_disconnect: v1::DisconnectAction::Detach.into(),
+                    ..Default::default()
+                },
+            )
+            .await
+            .unwrap();
+        joined
+            .until(|whole| whole.out() == "ready\n")
+            .await
+            .unwrap();
+        world.wharfd.kill();
+        keeper::signal(world.directory(), Signal::STOP);
+        let client = world.wharfd.start().await;
+        let again = v1::AttachOptions {
+            stdin: true,
+            resume: vec![v1::StreamOffset {
+                stream: v1::OutputStream::Stdout.into(),
+                offset: 6,
+            }],
+            ..Default::default()
+        };
+        let thaw = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            keeper::signal(world.directory(), Signal::CONT);
+        };
+        let (again, ()) = tokio::join!(client.attach_exec(joined.exec_id(), again), thaw);
+        let mut again = again.unwrap();
+        again.write("more").await;
+        again.half_close();
+        let mut told = Vec::new();
+        while let Some(next) = again.next().await.unwrap() {
+            match next {
+                Output::Output(chunk) => told.push((chunk.offset, chunk.data)),
+                Output::Started(_) => {}
+                Output::Exited(exit) => assert_eq!(exit.code, 0),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(told, [(6, Bytes::from_static(b"more"))]);
+    });
 }
 
 #[test]

@@ -21,7 +21,7 @@ const LATE: Duration = Duration::from_secs(60);
 
 /// Says so when it is ready, and ends with code 9 on SIGTERM.
 const READY: &str =
-    "trap 'echo got; kill $!; exit 9' TERM; echo ready; while :; do sleep 3600 & wait $!; done";
+    "sleep 3600 & trap 'echo got; kill $!; exit 9' TERM; echo ready; while :; do wait $!; done";
 
 /// A `wharf` in the middle of its work. Killed when dropped.
 struct Program {

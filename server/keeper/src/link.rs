@@ -2,8 +2,8 @@
 //!
 //! Neither waits for the other. The queues have no bound of their own because their contents do: the
 //! control thread has at most one `Open`, `Window`, `Finish` and `Close` under way for each of its streams,
-//! of which there are at most [`crate::control::MAX_STREAMS`]; each is followed by at most one event. The
-//! list of streams that have grown has each of them at most once.
+//! of which there are at most 20,000; each is followed by at most one event. The list of streams that have
+//! grown has each of them at most once.
 
 use std::io;
 use std::os::fd::OwnedFd;

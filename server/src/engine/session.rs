@@ -23,11 +23,12 @@ use tokio_util::sync::CancellationToken;
 use super::core::Core;
 use super::idempotency::Claim;
 use super::{Attach, Backpressure, Error, Follow, StartAt};
+use crate::backend::{Applied, BackendError};
 use crate::model::exec::Leash;
 use crate::model::{
     Cause, ContainerId, ExecId, ExitStatus, OnDisconnect, OutputStream, Run, Signal, TerminalSize,
 };
-use crate::stdio::{Progress, Reader, Start, Stream, Wanted};
+use crate::stdio::{Progress, Reader, Start, StdioError, Stream, Wanted};
 use crate::store::{Change, Durability, Transaction};
 
 pub use input::SessionInput;
@@ -122,8 +123,10 @@ pub(super) async fn open(
     attach: Option<(Cause, &Attach)>,
 ) -> Result<Session, Error> {
     let stream = subject.stream(core);
-    if let Phase::Ended { .. } = subject.phase() {
-        stream.recall().await;
+    match subject.phase() {
+        Phase::Ended { .. } => stream.recall().await,
+        Phase::Running { .. } => take_up(&stream).await?,
+        Phase::Waiting | Phase::Failed(_) | Phase::Gone => {}
     }
     check_input(&subject, &stream, attach.as_ref())?;
     let wanted = wanted(&subject, follow);
@@ -159,6 +162,23 @@ pub(super) fn leash(cause: Cause, action: OnDisconnect) -> Option<Leash> {
         OnDisconnect::Detach => None,
         OnDisconnect::HangUp | OnDisconnect::Stop | OnDisconnect::Kill => {
             Some(Leash { action, cause })
+        }
+    }
+}
+
+/// After a restart of the server the streams of processes are taken up beside everything else.
+async fn take_up(stream: &Stream) -> Result<(), Error> {
+    match stream.known().await {
+        Ok(()) => Ok(()),
+        Err(StdioError::Unavailable { detail }) => Err(BackendError::Unavailable {
+            backend: "keeper",
+            detail,
+            applied: Applied::No,
+        }
+        .into()),
+        Err(error) => {
+            tracing::warn!(%error, "of a process's streams only what was recorded is left");
+            Ok(())
         }
     }
 }

@@ -38,26 +38,41 @@ pub(super) fn open(place: &Place) -> Result<Ends, StdioError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         open_one(path, flags).map_err(StdioError::fifo(path))
     });
-    let stdin = paths.stdin.as_ref().map(|path| {
-        // A writer alone is refused until there is a reader.
-        let _reader = open_one(path, OFlags::RDWR | OFlags::NONBLOCK);
-        open_one(path, OFlags::WRONLY | OFlags::NONBLOCK).map_err(StdioError::fifo(path))
-    });
+    let stdin = paths.stdin.as_ref().map(|path| open_stdin(path));
     Ok(Ends {
         outputs: outputs.collect::<Result<_, _>>()?,
-        stdin: stdin.transpose()?,
+        stdin: stdin.transpose()?.flatten(),
     })
+}
+
+/// `None` if it has been closed for good: see [`remove_stdin`].
+fn open_stdin(path: &Path) -> Result<Option<OwnedFd>, StdioError> {
+    // A writer alone is refused until there is a reader.
+    let _reader = match open_one(path, OFlags::RDWR | OFlags::NONBLOCK) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        reader => reader,
+    };
+    let writer = open_one(path, OFlags::WRONLY | OFlags::NONBLOCK);
+    writer.map(Some).map_err(StdioError::fifo(path))
+}
+
+/// Removes the FIFO of standard input, which the process has opened long since: who opens the others again
+/// after a keeper's death must not open this one, or the process never sees its end.
+pub(super) fn remove_stdin(place: &Place) {
+    place.paths().stdin.iter().for_each(remove_one);
 }
 
 /// Removes them. What is open stays usable.
 pub(super) fn remove(place: &Place) {
-    for path in each(&place.paths()) {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %path.display(), %error, "a FIFO is not removed");
-            }
-            _ => {}
+    each(&place.paths()).for_each(remove_one);
+}
+
+fn remove_one(path: &PathBuf) {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "a FIFO is not removed");
         }
+        _ => {}
     }
 }
 

@@ -134,6 +134,11 @@ impl Calls {
         self.shared.kept.lock().get(stream).cloned()
     }
 
+    /// It keeps it no longer.
+    pub(super) fn forget(&self, stream: &str) {
+        self.shared.kept.lock().remove(stream);
+    }
+
     /// The names of what it kept.
     pub(super) fn kept(&self) -> Vec<String> {
         self.shared.kept.lock().keys().cloned().collect()
@@ -150,6 +155,8 @@ pub(super) struct Link {
     calls: Calls,
     /// Streams that are being opened again.
     reopening: JoinSet<()>,
+    /// The program of a keeper that it was tried to replace: once is enough.
+    irreplaceable: Option<String>,
 }
 
 /// One connection's state.
@@ -179,6 +186,7 @@ impl Link {
             is_up,
             calls: calls.clone(),
             reopening: JoinSet::new(),
+            irreplaceable: None,
         };
         (link, calls)
     }
@@ -208,17 +216,25 @@ impl Link {
         let greeting = Call::Hello {
             version: protocol::VERSION,
         };
-        match connection.ask(greeting, Vec::new()).await? {
-            Answer::Hello { program, .. } if program != env!("CARGO_PKG_VERSION") => {
-                self.upgrade(&mut connection).await?;
-                Err(StdioError::unavailable(&"it is being upgraded"))
+        let Answer::Hello {
+            version, program, ..
+        } = connection.ask(greeting, Vec::new()).await?
+        else {
+            return Err(StdioError::Confused);
+        };
+        if program != env!("CARGO_PKG_VERSION") && self.irreplaceable.as_ref() != Some(&program) {
+            self.irreplaceable = Some(program.clone());
+            match self.upgrade(&mut connection).await {
+                Ok(()) => return Err(StdioError::unavailable(&"it is being upgraded")),
+                Err(error) => tracing::error!(%error, program, "the keeper cannot be upgraded"),
             }
-            Answer::Hello { .. } => {
-                self.learn(&mut connection).await?;
-                Ok(connection)
-            }
-            _ => Err(StdioError::Confused),
         }
+        if version != protocol::VERSION {
+            let detail = format!("it is {program} and speaks another version of the protocol");
+            return Err(StdioError::unavailable(&detail));
+        }
+        self.learn(&mut connection).await?;
+        Ok(connection)
     }
 
     /// Replaces the keeper's program by ours, in place.

@@ -91,6 +91,8 @@ pub struct Stream {
     pub(super) window: Window,
     /// Whether the keeper should have it.
     is_open: AtomicBool,
+    /// Whether the keeper has had it since this server runs: its positions and its input are known.
+    is_known: AtomicBool,
     /// Whether its recording goes with its last holder.
     is_discarded: AtomicBool,
 }
@@ -105,6 +107,7 @@ impl Stream {
             input: Input::default(),
             window: Window::default(),
             is_open: AtomicBool::new(false),
+            is_known: AtomicBool::new(false),
             is_discarded: AtomicBool::new(false),
         })
     }
@@ -165,6 +168,8 @@ impl Stream {
         let Some(calls) = &self.calls else {
             return Ok(());
         };
+        // Set first: if the keeper is not there yet, the link does this once it is.
+        self.is_open.store(true, Ordering::Release);
         calls.ready().await?;
         match calls.kept_state(&self.name) {
             Some(state) => self.take_over(calls, &state).await,
@@ -172,16 +177,43 @@ impl Stream {
         }
     }
 
+    /// Of a process that runs: has the keeper's word for how far its streams are.
+    ///
+    /// # Errors
+    /// [`StdioError`]: they cannot be used now.
+    pub async fn known(&self) -> Result<(), StdioError> {
+        if self.is_known.load(Ordering::Acquire) || self.progress.borrow().ended.is_some() {
+            return Ok(());
+        }
+        self.adopt().await
+    }
+
     async fn take_over(&self, calls: &Calls, state: &StreamState) -> Result<(), StdioError> {
-        self.is_open.store(true, Ordering::Release);
         self.reached(state.positions);
         if state.stdin_open && !self.input.is_open() {
             let stream = self.name.clone();
             let (answer, mut descriptors) = calls.call(Call::TakeStdin { stream }).await?;
-            if let (Answer::Stdin {}, Some(end)) = (answer, descriptors.pop()) {
-                self.input.open(end);
+            match (answer, descriptors.pop()) {
+                (Answer::Stdin {}, Some(end)) => self.input.open(end),
+                (
+                    Answer::Refused {
+                        reason: Refusal::StdinClosed,
+                        ..
+                    },
+                    _,
+                ) => {}
+                // It was kept when the keeper was asked, and is not any more.
+                (
+                    Answer::Refused {
+                        reason: Refusal::Unknown,
+                        ..
+                    },
+                    _,
+                ) => return self.reopen(calls).await,
+                _ => return Err(StdioError::Confused),
             }
         }
+        self.is_known.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -192,6 +224,7 @@ impl Stream {
         if let Some(positions) = on_disk.await? {
             self.reached(positions);
             if positions.ended.is_some() {
+                self.is_known.store(true, Ordering::Release);
                 return Ok(());
             }
         }
@@ -239,6 +272,7 @@ impl Stream {
         match calls.call_with(Call::Open(open), descriptors).await {
             Ok((Answer::Opened { positions }, _)) => {
                 self.reached(positions);
+                self.is_known.store(true, Ordering::Release);
                 Ok(())
             }
             Ok((Answer::Refused { reason, detail }, _)) => {
@@ -376,26 +410,39 @@ impl Stream {
         }
     }
 
-    /// Lets go of a stream whose process did not start. What was recorded of it, nothing, goes too.
+    /// Lets go of a stream whose process did not start. What was recorded of it goes too: the next start
+    /// has the same run.
     pub async fn abandon(&self) {
         self.input.close();
         self.is_open.store(false, Ordering::Release);
         if let Some(calls) = &self.calls {
             close(calls, &self.name).await;
             self.remove_fifos().await;
+            let place = self.place.clone();
+            let remove = move || Ok(segment::remove(&place.segments, place.run)?);
+            if let Err(error) = blocking(remove).await {
+                tracing::warn!(stream = self.name, %error, "what a failed start wrote is left");
+            }
         }
     }
 
-    /// The process is over. If nobody has kept the stream since, its end is taken from the disk.
+    /// The process is over. Whoever has its remains finishes the stream; if nobody has, its end is taken
+    /// from the disk.
     pub async fn recall(&self) {
-        let is_known = self.progress.borrow().entries > 0 || self.is_open.load(Ordering::Acquire);
-        if is_known || self.calls.is_none() {
+        let is_known =
+            self.progress.borrow().ended.is_some() || self.is_open.load(Ordering::Acquire);
+        let Some(calls) = self.calls.as_ref().filter(|_| !is_known) else {
             return;
-        }
+        };
         let place = self.place.clone();
         let on_disk = blocking(move || Ok(segment::positions(&place.segments, place.run).ok()));
         let positions = on_disk.await.ok().flatten().unwrap_or_default();
         self.reached(positions);
+        // A keeper that does not come up keeps nothing.
+        let is_up = calls.ready().await.is_ok();
+        if is_up && calls.kept_state(&self.name).is_some() {
+            return;
+        }
         self.progress.send_modify(|progress| {
             progress.ended.get_or_insert(Ended::Truncated);
         });
@@ -428,6 +475,13 @@ impl Stream {
 
     /// Closes our ends of standard input, for everybody; false if it was closed.
     pub async fn close_input(&self) -> bool {
+        let place = self.place.clone();
+        let remove = move || {
+            fifo::remove_stdin(&place);
+            Ok(())
+        };
+        // What it meets, it tells.
+        drop(blocking(remove).await);
         let was_open = self.input.close();
         if let Some(calls) = &self.calls
             && was_open
@@ -486,7 +540,10 @@ enum Recording {
 /// Lets the keeper forget a stream.
 pub(super) async fn close(calls: &Calls, name: &str) {
     let stream = name.to_owned();
-    if let Err(error) = calls.call(Call::Close { stream }).await {
-        tracing::warn!(stream = name, %error, "the keeper still keeps a stream that is over");
+    match calls.call(Call::Close { stream }).await {
+        Ok(_) => calls.forget(name),
+        Err(error) => {
+            tracing::warn!(stream = name, %error, "the keeper still keeps a stream that is over");
+        }
     }
 }

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use rustix::event::epoll::EventFlags;
 use rustix::net::{SocketFlags, accept_with, sockopt};
+use rustix::process::{Resource, getrlimit};
 use wharf_keeper::protocol::{
     Answer, Growth, MAX_MESSAGE_BYTES, Message, Refusal, WireError, receive_bytes,
 };
@@ -28,8 +29,14 @@ use crate::poller::Poller;
 use crate::start::StartError;
 use crate::{log, sys};
 
-/// At most so many streams are kept: five descriptors each fit into the usual hard limit.
-pub(crate) const MAX_STREAMS: usize = 20_000;
+/// At most so many streams are kept.
+const MAX_STREAMS: usize = 20_000;
+
+/// Descriptors of a stream: two outputs, the input, two files. All streams fit into the usual hard limit.
+const STREAM_DESCRIPTORS: u64 = 5;
+
+/// Descriptors for everything else: connections, what comes with a message, an upgrade.
+const OTHER_DESCRIPTORS: u64 = 128;
 
 /// Daemons connected at a time. There is one, or two while one takes over from another.
 const MAX_CONNECTIONS: usize = 64;
@@ -338,6 +345,13 @@ impl Control {
             self.drop_connection(id);
         }
     }
+}
+
+/// How many streams there are descriptors for.
+fn most_streams() -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let streams = descriptors.saturating_sub(OTHER_DESCRIPTORS) / STREAM_DESCRIPTORS;
+    usize::try_from(streams).map_or(MAX_STREAMS, |streams| streams.min(MAX_STREAMS))
 }
 
 /// Root may speak for anybody; else only who started us.

@@ -9,8 +9,8 @@ use wharf_keeper::protocol::{
 };
 
 use super::{
-    Alive, ConnectionId, Control, Draining, Entry, Finish, MAX_STREAMS, PAGE_BYTES, Peer, Phase,
-    Waiter,
+    Alive, ConnectionId, Control, Draining, Entry, Finish, PAGE_BYTES, Peer, Phase, Waiter,
+    most_streams,
 };
 use crate::link::{Command, Debts, Setup};
 use crate::upgrade;
@@ -126,13 +126,16 @@ impl Control {
         if !open.directory.is_absolute() {
             return Err(Refused(Refusal::Invalid, "directory"));
         }
-        if count != descriptors.len() {
+        if descriptors.len() < count {
+            return Err(Refused(Refusal::System, "not all descriptors came"));
+        }
+        if descriptors.len() > count {
             return Err(Refused(Refusal::Invalid, "descriptors"));
         }
         if self.table.named(&open.stream).is_some() {
             return Err(Refused(Refusal::Exists, ""));
         }
-        if self.table.len() >= MAX_STREAMS {
+        if self.table.len() >= most_streams() {
             return Err(Refused(Refusal::TooMany, ""));
         }
         self.begin_open(waiter, open, descriptors);

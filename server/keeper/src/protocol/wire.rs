@@ -28,7 +28,8 @@ pub enum WireError {
     /// A non-blocking socket has nothing to read, or no room.
     #[error("the socket is not ready")]
     NotReady,
-    /// The message exceeds [`MAX_MESSAGE_BYTES`], or brings more descriptors than [`MAX_DESCRIPTORS`].
+    /// The message exceeds [`MAX_MESSAGE_BYTES`], or is to bring more descriptors than
+    /// [`MAX_DESCRIPTORS`].
     #[error("the message is too large")]
     TooLarge,
     /// The packet is no message.
@@ -83,7 +84,8 @@ pub fn send_bytes(
     Ok(())
 }
 
-/// Receives one message and its descriptors, which are closed on exec. `buffer` takes the packet; it
+/// Receives one message and its descriptors, which are closed on exec. Descriptors that this process has
+/// no room for are missing. `buffer` takes the packet; it
 /// should have [`MAX_MESSAGE_BYTES`]. Waits for a message if the socket does.
 ///
 /// # Errors
@@ -121,10 +123,7 @@ pub fn receive_bytes(
     if received.bytes == 0 {
         return Err(WireError::Closed);
     }
-    if received
-        .flags
-        .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
-    {
+    if received.flags.contains(ReturnFlags::TRUNC) {
         return Err(WireError::TooLarge);
     }
     Ok((received.bytes, descriptors))

@@ -134,15 +134,25 @@ pub(super) fn make_room(directory: &Path, next: Id, limits: Limits) -> Result<()
         if (fits && count < MAX_SEGMENTS) || precedes || id >= next {
             break;
         }
-        remove(directory, id)?;
+        remove_one(directory, id)?;
         kept -= bytes;
         count -= 1;
     }
     Ok(())
 }
 
+/// Removes the recording of a run. What is not there is no error.
+///
+/// # Errors
+/// [`SegmentError::Io`].
+pub fn remove(directory: &Path, run: u64) -> Result<(), SegmentError> {
+    of_run(directory, run)?
+        .into_iter()
+        .try_for_each(|id| remove_one(directory, id))
+}
+
 /// Removes a segment, whatever there is of it.
-pub(super) fn remove(directory: &Path, id: Id) -> Result<(), SegmentError> {
+pub(super) fn remove_one(directory: &Path, id: Id) -> Result<(), SegmentError> {
     for part in [Part::Index, Part::Data] {
         let path = id.path(directory, part);
         match fs::remove_file(&path) {

@@ -38,7 +38,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use catalog::{SegmentInfo, positions, runs, segments};
+pub use catalog::{SegmentInfo, positions, remove, runs, segments};
 pub use format::ENTRY_BYTES;
 pub use place::{From, Start};
 pub use reader::{Next, Reader};

@@ -292,7 +292,7 @@ fn create(directory: &Path, limits: Limits, header: &Header) -> Result<File, Seg
         .and_then(|index| index.write_all_at(&header.encode(), 0).map(|()| index));
     begun.map_err(|source| {
         // What is left of it is no header, so nobody takes it for a segment.
-        let _ = catalog::remove(directory, id);
+        let _ = catalog::remove_one(directory, id);
         SegmentError::Io { path, source }
     })
 }

@@ -28,7 +28,7 @@ pub(crate) const LIMITS: Limits = Limits {
 /// A keeper; killed when dropped.
 pub(crate) struct Keeper {
     pub(crate) directory: TempDir,
-    process: Child,
+    pub(crate) process: Child,
 }
 
 impl Keeper {

@@ -97,7 +97,7 @@ fn what_cannot_be_opened_is_refused_with_its_reason() {
         try_open(&|open| open.directory = "relative".into()),
         Refusal::Invalid
     );
-    assert_eq!(try_open(&|open| open.descriptors = BOTH), Refusal::Invalid);
+    assert_eq!(try_open(&|open| open.descriptors = BOTH), Refusal::System);
     assert_eq!(
         try_open(&|open| open.descriptors = Descriptors::default()),
         Refusal::Invalid

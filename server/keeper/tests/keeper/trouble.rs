@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use wharf_keeper::protocol::{Answer, Call, Request, send};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use wharf_keeper::protocol::{Answer, Call, Refusal, Request, send};
 use wharf_keeper::segment::Output;
 
 use crate::harness::{Daemon, Keeper, PATIENCE, STDOUT, byte_at, pattern, until};
@@ -239,4 +240,29 @@ fn a_daemon_that_never_reads_slows_nobody() {
     drop(writer);
     assert_eq!(daemon.finish("a", PATIENCE).0.stdout, LINES * 21);
     drop(silent);
+}
+
+#[test]
+fn a_keeper_takes_no_more_streams_than_it_has_descriptors_for() {
+    let keeper = Keeper::start();
+    let pid = Pid::from_child(&keeper.process);
+    // What it needs for itself, and two streams.
+    let few = Rlimit {
+        current: Some(138),
+        maximum: Some(138),
+    };
+    prlimit(Some(pid), Resource::Nofile, few).unwrap();
+    let mut daemon = keeper.connect();
+    let fifos = ["a", "b", "c"].map(|name| (name, keeper.fifo(name)));
+    for (name, fifo) in &fifos[..2] {
+        daemon.opens(keeper.open(name, STDOUT), &[fifo.fd()]);
+    }
+    let third = Call::Open(keeper.open("c", STDOUT));
+    let (answer, _) = daemon.call(third, &[fifos[2].1.fd()]);
+    let Answer::Refused { reason, .. } = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(reason, Refusal::TooMany);
+    fifos[0].1.writer().write_all(b"whole").unwrap();
+    assert_eq!(daemon.finish("a", PATIENCE).0.stdout, 5);
 }
