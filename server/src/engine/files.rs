@@ -1,5 +1,6 @@
-//! Files of containers: each call borrows the root from the container's actor and works on it in a thread
-//! where that may block. A caller that leaves ends its call's work; the root's being called back, too.
+//! Files of containers: each call borrows the root from the container's actor and, when it is its turn, works
+//! on it in a thread where that may block. A caller that leaves ends its call's work; the root's being called
+//! back, too.
 
 use std::sync::Arc;
 
@@ -60,9 +61,8 @@ impl Engine {
     pub async fn stat_path(&self, key: &str, path: &str) -> Result<PathStat, Error> {
         let loan = self.borrow_root(key, path).await?;
         let path = path.to_owned();
-        self.work(loan, move |root| files::stat(root, &path))
-            .done()
-            .await
+        let work = self.work(loan, move |root| files::stat(root, &path));
+        work.await?.done().await
     }
 
     /// Reads one regular file.
@@ -185,9 +185,10 @@ impl Engine {
     ) -> Result<Download, Error> {
         let loan = self.borrow_root(key, path).await?;
         let stop = loan.called_back.child_token();
-        let (outlet, chunks) = files::outlet(stop.clone());
+        let (outlet, chunks) = files::outlet(self.core.file_turns.patience(stop.clone()));
         let (head, stat) = oneshot::channel();
         let work = self.work(loan, move |root| read(root, head, outlet));
+        let work = work.await?;
         match stat.await {
             Ok(stat) => Ok(Download {
                 stat,
@@ -221,8 +222,9 @@ impl Engine {
             let stop = loan.called_back.child_token();
             let _caller_is_there = stop.clone().drop_guard();
             let container = Arc::clone(&loan.container);
-            let pieces = Inlet::new(upload, stop.clone());
+            let pieces = Inlet::new(upload, self.core.file_turns.patience(stop.clone()));
             let work = self.work(loan, move |root| write(root, &container, pieces, &stop));
+            let work = work.await?;
             let (reply, answer) = oneshot::channel();
             let engine = self.clone();
             self.core.spawn(async move {
@@ -254,28 +256,29 @@ impl Engine {
         Ok(value)
     }
 
-    /// Runs `work` on the root that was lent, which is given back when that is over.
-    fn work<T, E>(
+    /// Begins `work` on the root that was lent, when it is its turn; the root is given back when that is over.
+    async fn work<T, E>(
         &self,
         loan: Loan,
         work: impl FnOnce(&Root) -> Result<T, E> + Send + 'static,
-    ) -> Work<T>
+    ) -> Result<Work<T>, Error>
     where
         T: Send + 'static,
         E: Into<Partial> + Send + 'static,
     {
-        let (container, called_back) = (Arc::clone(&loan.container), loan.called_back.clone());
+        let lent = Lent {
+            engine: self.clone(),
+            container: Arc::clone(&loan.container),
+            called_back: loan.called_back.clone(),
+        };
+        let turn = self.core.file_turns.next(&lent.called_back).await;
+        let turn = turn.map_err(|error| lent.failure(error))?;
         let task = self.core.tasks.spawn_blocking(move || {
             let result = work(loan.root());
-            drop(loan);
+            drop((loan, turn));
             result.map_err(Into::into)
         });
-        Work {
-            engine: self.clone(),
-            container,
-            called_back,
-            task,
-        }
+        Ok(Work { lent, task })
     }
 }
 
@@ -296,10 +299,16 @@ fn owner(container: &Container) -> files::Owner {
 /// Work on a root, in a thread of its own.
 #[derive(Debug)]
 struct Work<T> {
+    lent: Lent,
+    task: JoinHandle<Result<T, Partial>>,
+}
+
+/// Whose root it is.
+#[derive(Debug)]
+struct Lent {
     engine: Engine,
     container: Arc<Container>,
     called_back: CancellationToken,
-    task: JoinHandle<Result<T, Partial>>,
 }
 
 impl<T> Work<T> {
@@ -309,14 +318,16 @@ impl<T> Work<T> {
             what: "work on files was interrupted",
         })?;
         ended.map_err(|Partial { entries, error }| match entries {
-            0 => self.failure(error),
+            0 => self.lent.failure(error),
             entries => Error::PartialWrite {
                 entries,
-                error: Box::new(self.failure(error)),
+                error: Box::new(self.lent.failure(error)),
             },
         })
     }
+}
 
+impl Lent {
     /// Work that was stopped says what for.
     fn failure(&self, error: FileError) -> Error {
         if error != FileError::Stopped || !self.called_back.is_cancelled() {

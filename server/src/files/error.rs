@@ -75,6 +75,9 @@ pub enum FileError {
     /// The process whose root it was to be has ended.
     #[error("the process has ended")]
     ProcessEnded,
+    /// The client neither took nor sent anything, and others waited for their turn.
+    #[error("the transfer has stood still while others wait")]
+    Stalled,
     /// Whoever was to take or give the bytes has left, or the root is needed for something else.
     #[error("the transfer was stopped")]
     Stopped,

@@ -167,6 +167,10 @@ pub const MAX_ARCHIVE_DEPTH: usize = 256;
 pub const MAX_ARCHIVE_LINKS: usize = 100_000;
 /// Directories of one archive that is unpacked: their times are kept until its end.
 pub const MAX_ARCHIVE_DIRECTORIES: usize = 250_000;
+/// Calls that work on files of containers at a time: each needs a thread. The others wait in line.
+pub const MAX_FILE_CALLS: usize = 64;
+/// How long the client of a transfer may neither take nor send anything while others wait in line.
+pub const TRANSFER_STALL: Duration = Duration::from_secs(30);
 /// Largest image config, manifest or index.
 pub const MAX_CONFIG_BYTES: usize = 3 << 20;
 /// Layers of one image, as overlayfs with containerd takes them.

@@ -245,6 +245,7 @@ fn of_file(container: &str, error: &FileError) -> Facts {
             R::OperationInProgress,
             [("container", &container), ("operation", &"exit"), ("requestId", &"")],
         ),
+        E::Stalled => Facts::new(R::Overloaded, []),
         E::Stopped => Facts::new(R::CallerCancelled, [("mutationApplied", &applied_text(Applied::Unknown))]),
     }
 }

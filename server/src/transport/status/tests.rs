@@ -100,6 +100,7 @@ fn of_files() -> Vec<Row> {
             R::OperationInProgress,
             &["container", "operation", "requestId"],
         ),
+        (file(F::Stalled), R::Overloaded, &[]),
         (file(F::Stopped), R::CallerCancelled, &["mutationApplied"]),
         (
             of(E::PartialWrite {
@@ -640,7 +641,7 @@ fn documented_detail(code: Code, reason: R) -> &'static str {
             | R::MethodNotSupported
             | R::Deadline,
         ) => "",
-        (_, R::HostResources) | (Code::OutOfRange | Code::Unavailable, _) => "",
+        (_, R::HostResources | R::Overloaded) | (Code::OutOfRange | Code::Unavailable, _) => "",
         (Code::Internal | Code::Cancelled, _) => "",
         (Code::InvalidArgument | Code::Unimplemented, _) => "BadRequest",
         (Code::FailedPrecondition, _) => "PreconditionFailure",

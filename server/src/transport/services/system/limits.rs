@@ -44,7 +44,7 @@ fn sizes() -> [(&'static str, u64); 25] {
     ]
 }
 
-fn counts() -> [(&'static str, u64); 21] {
+fn counts() -> [(&'static str, u64); 22] {
     [
         ("max_log_positions", l::MAX_LOG_POSITIONS as u64),
         ("max_concurrent_streams", l::MAX_CONCURRENT_STREAMS.into()),
@@ -52,6 +52,7 @@ fn counts() -> [(&'static str, u64); 21] {
         ("default_page_size", l::DEFAULT_PAGE as u64),
         ("max_page_size", l::MAX_PAGE as u64),
         ("max_containers", l::MAX_CONTAINERS as u64),
+        ("max_file_calls", l::MAX_FILE_CALLS as u64),
         ("max_archive_depth", l::MAX_ARCHIVE_DEPTH as u64),
         ("max_archive_directories", l::MAX_ARCHIVE_DIRECTORIES as u64),
         ("max_labels", l::MAX_LABELS as u64),
@@ -70,7 +71,7 @@ fn counts() -> [(&'static str, u64); 21] {
     ]
 }
 
-fn times() -> [(&'static str, u64); 11] {
+fn times() -> [(&'static str, u64); 12] {
     let seconds = |time: Duration| time.as_secs();
     [
         ("log_idle_seconds", seconds(l::LOG_IDLE_INTERVAL)),
@@ -81,6 +82,7 @@ fn times() -> [(&'static str, u64); 11] {
         ("exec_kept_seconds", seconds(l::EXEC_KEPT)),
         ("max_exec_timeout_seconds", seconds(l::MAX_EXEC_TIMEOUT)),
         ("drain_after_exit_seconds", seconds(l::DRAIN_AFTER_EXIT)),
+        ("transfer_stall_seconds", seconds(l::TRANSFER_STALL)),
         ("reattach_grace_seconds", seconds(l::REATTACH_GRACE)),
         (
             "default_progress_interval_seconds",
