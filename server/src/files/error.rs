@@ -50,6 +50,14 @@ pub enum FileError {
         /// How many are archived.
         limit: usize,
     },
+    /// A file has more attributes than are archived.
+    #[error("path {path:?} has more than {limit} bytes of extended attributes")]
+    Attributes {
+        /// Which file.
+        path: String,
+        /// How many are archived.
+        limit: usize,
+    },
     /// The host failed.
     #[error("{resource}: {errno}")]
     Host {

@@ -20,6 +20,7 @@ mod open;
 mod pack;
 mod pipe;
 mod read;
+mod room;
 mod root;
 mod turns;
 mod unpack;

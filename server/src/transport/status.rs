@@ -233,7 +233,7 @@ fn of_file(container: &str, error: &FileError) -> Facts {
         E::ReadOnly { path } => Facts::new(R::RootReadOnly, [("path", path), ("container", &container)]),
         E::NoSpace { path } => Facts::new(R::NoSpace, [("path", path)]),
         E::Archive { problem } => Facts::new(R::ArchiveInvalid, [("problem", problem)]),
-        E::TooDeep { .. } => Facts::new(R::InvalidField, [("firstField", &"path")]),
+        E::TooDeep { .. } | E::Attributes { .. } => Facts::new(R::InvalidField, [("firstField", &"path")]),
         E::Host { resource, errno } => Facts::new(R::HostResources, [("resource", resource), ("errno", errno)]),
         E::Mount { source_path, errno } => Facts::new(
             R::MountFailed,

@@ -75,6 +75,14 @@ fn of_files() -> Vec<Row> {
             &["firstField"],
         ),
         (
+            file(F::Attributes {
+                path: path(),
+                limit: 1 << 20,
+            }),
+            R::InvalidField,
+            &["firstField"],
+        ),
+        (
             file(F::Host {
                 resource: "disk",
                 errno: s("EIO"),
