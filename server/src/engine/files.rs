@@ -59,7 +59,7 @@ impl Engine {
     /// # Errors
     /// [`Error::File`], state.
     pub async fn stat_path(&self, key: &str, path: &str) -> Result<PathStat, Error> {
-        let loan = self.borrow_root(key, path).await?;
+        let loan = self.borrow_root(key).await?;
         let path = path.to_owned();
         let work = self.work(loan, move |root| files::stat(root, &path));
         work.await?.done().await
@@ -71,7 +71,7 @@ impl Engine {
     /// [`Error::File`], state.
     pub async fn read_file(&self, key: &str, path: &str) -> Result<Download, Error> {
         let file = path.to_owned();
-        self.download(key, path, move |root, head, to| {
+        self.download(key, move |root, head, to| {
             let (content, stat) = files::open_file(root, &file)?;
             drop(head.send(stat));
             files::copy(content, &file, to)
@@ -90,7 +90,7 @@ impl Engine {
         last_link: LastLink,
     ) -> Result<Download, Error> {
         let top = path.to_owned();
-        self.download(key, path, move |root, head, to| {
+        self.download(key, move |root, head, to| {
             let (held, stat) = files::open_any(root, &top, last_link)?;
             let name = top.rsplit('/').next().unwrap_or_default();
             drop(head.send(stat));
@@ -111,18 +111,11 @@ impl Engine {
         what: WriteFile,
         upload: FileUpload,
     ) -> Result<Answer<PathStat>, Error> {
-        let path = what.path.clone();
-        self.upload(
-            call,
-            key,
-            &path,
-            upload,
-            move |root, container, pieces, _| {
-                let owner = owner(container);
-                let stat = files::write(root, &WriteFile { owner, ..what }, pieces);
-                stat.map_err(|error| Partial { entries: 0, error })
-            },
-        )
+        self.upload(call, key, upload, move |root, container, pieces, _| {
+            let owner = owner(container);
+            let stat = files::write(root, &WriteFile { owner, ..what }, pieces);
+            stat.map_err(|error| Partial { entries: 0, error })
+        })
         .await
     }
 
@@ -137,53 +130,26 @@ impl Engine {
         what: Unpack,
         upload: FileUpload,
     ) -> Result<Answer<Unpacked>, Error> {
-        let path = what.path.clone();
-        self.upload(
-            call,
-            key,
-            &path,
-            upload,
-            move |root, container, pieces, stop| {
-                let owner = owner(container);
-                files::unpack(root, &Unpack { owner, ..what }, pieces, stop)
-            },
-        )
+        self.upload(call, key, upload, move |root, container, pieces, stop| {
+            let owner = owner(container);
+            files::unpack(root, &Unpack { owner, ..what }, pieces, stop)
+        })
         .await
     }
 
-    /// Borrows the root that has `path`. What is mounted there is there only while the container runs:
-    /// without it, something else would be read, or written to where nobody ever sees it.
-    async fn borrow_root(&self, key: &str, path: &str) -> Result<Loan, Error> {
-        let loan = self
-            .core
-            .ask(key, |reply| Order::LendRoot { reply })
-            .await?;
-        let Container {
-            id, state, spec, ..
-        } = &*loan.container;
-        let covered = |target: &str| {
-            let rest = path.strip_prefix(target);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || target == "/")
-        };
-        if !state.has_process() && spec.mounts.iter().any(|mount| covered(&mount.target)) {
-            return Err(Error::NotRunning {
-                container: id.to_string(),
-                state: *state,
-            });
-        }
-        Ok(loan)
+    async fn borrow_root(&self, key: &str) -> Result<Loan, Error> {
+        self.core.ask(key, |reply| Order::LendRoot { reply }).await
     }
 
     /// Begins to read, and returns once it is known what.
     async fn download(
         &self,
         key: &str,
-        path: &str,
         read: impl FnOnce(&Root, oneshot::Sender<PathStat>, Outlet) -> Result<(), FileError>
         + Send
         + 'static,
     ) -> Result<Download, Error> {
-        let loan = self.borrow_root(key, path).await?;
+        let loan = self.borrow_root(key).await?;
         let stop = loan.called_back.child_token();
         let (outlet, chunks) = files::outlet(self.core.file_turns.patience(stop.clone()));
         let (head, stat) = oneshot::channel();
@@ -211,14 +177,13 @@ impl Engine {
         &self,
         call: Call,
         key: &str,
-        path: &str,
         upload: FileUpload,
         write: impl FnOnce(&Root, &Container, Inlet, &CancellationToken) -> Result<T, Partial>
         + Send
         + 'static,
     ) -> Result<Answer<T>, Error> {
         self.once(call, async |_, claim| {
-            let loan = self.borrow_root(key, path).await?;
+            let loan = self.borrow_root(key).await?;
             let stop = loan.called_back.child_token();
             let _caller_is_there = stop.clone().drop_guard();
             let container = Arc::clone(&loan.container);

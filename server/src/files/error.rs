@@ -24,6 +24,12 @@ pub enum FileError {
         /// `file`, `directory`, `symlink`, `mount point`, `special file`.
         have: &'static str,
     },
+    /// Something is mounted there while the container runs, and it does not.
+    #[error("something is mounted over {path:?} while the container runs")]
+    Covered {
+        /// Which.
+        path: String,
+    },
     /// The root or a mount is read-only, or the file must not be changed.
     #[error("path {path:?} is read-only")]
     ReadOnly {

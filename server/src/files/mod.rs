@@ -14,6 +14,7 @@
 
 mod attributes;
 mod content;
+mod cover;
 mod error;
 mod mount;
 mod open;

@@ -5,6 +5,8 @@
 //! directories for links, leads an entry elsewhere. Names that are absolute or have `..`, hard links to what
 //! is not below the target, and devices are refused before anything of them is written.
 //!
+//! What mounts cover is refused as well: without links, an entry's name says where it goes.
+//!
 //! An entry replaces what is in its place. Modes, times and attributes are the archive's; the times of
 //! directories are set last, when nothing changes them any more.
 
@@ -79,6 +81,7 @@ pub fn unpack(
     let mut done = Unpacked::default();
     let result = target(root, what).and_then(|target| {
         let mut unpacker = Unpacker {
+            root,
             target,
             what,
             done: &mut done,
@@ -111,6 +114,7 @@ fn target(root: &Root, what: &Unpack) -> Result<OwnedFd, FileError> {
 }
 
 struct Unpacker<'a> {
+    root: &'a Root,
     target: OwnedFd,
     what: &'a Unpack,
     done: &'a mut Unpacked,
@@ -142,6 +146,8 @@ impl Unpacker<'_> {
 
     fn take(&mut self, entry: &Entry, data: &mut impl Read) -> Result<(), FileError> {
         let name = Name::parse(&entry.path)?;
+        let root = self.root;
+        root.require_seen_at(&self.target, name.path(), name.path())?;
         if entry.metadata.is_sparse {
             let problem = format!("{name} is sparse in a form of GNU tar's, which is not read");
             return Err(FileError::archive(problem));
@@ -231,6 +237,7 @@ mod tests {
             owner: Owner { uid: 0, gid: 0 },
         };
         let mut unpacker = Unpacker {
+            root: &Root::of_directory(&std::env::temp_dir()).unwrap(),
             target: tempfile::tempfile().unwrap().into(),
             what: &what,
             done: &mut Unpacked::default(),

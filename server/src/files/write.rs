@@ -64,11 +64,13 @@ struct Draft<'a> {
 /// [`FileError`].
 pub fn write(root: &Root, what: &WriteFile, contents: impl Read) -> Result<PathStat, FileError> {
     root.require_writable(&what.path)?;
+    root.require_seen(&what.path)?;
     let failed = |errno| FileError::of(errno, &what.path);
     if what.create_parents {
-        make_parents(root, &what.path, what.owner).map_err(failed)?;
+        make_parents(root, &what.path, what.owner)?;
     }
     let place = find(root, &what.path)?;
+    root.require_seen_at(&place.directory, &place.name, &what.path)?;
     let mut draft = Draft::create(&place).map_err(failed)?;
     copy_sparse(contents, &mut draft.file).map_err(|error| FileError::of_io(&error, &what.path))?;
     draft.finish(what)?;
@@ -77,17 +79,21 @@ pub fn write(root: &Root, what: &WriteFile, contents: impl Read) -> Result<PathS
 }
 
 /// Makes the directories above `path` that are missing. Links on the way are followed inside.
-fn make_parents(root: &Root, path: &str, owner: Owner) -> Result<(), Errno> {
+fn make_parents(root: &Root, path: &str, owner: Owner) -> Result<(), FileError> {
+    let failed = |errno| FileError::of(errno, path);
+    let hold = |path: &str| open::in_root(root, path, HOLD | OFlags::DIRECTORY);
     let ends = path.match_indices('/').map(|(at, _)| at).skip(1);
-    let mut above = open::in_root(root, "/", HOLD | OFlags::DIRECTORY)?;
+    let mut above = hold("/").map_err(failed)?;
     let mut begin = 1;
     for end in ends {
-        let directory = match open::in_root(root, &path[..end], HOLD | OFlags::DIRECTORY) {
+        let directory = match hold(&path[..end]) {
             Err(Errno::NOENT) => {
-                make_directory(&above, &path[begin..end], owner)?;
-                open::in_root(root, &path[..end], HOLD | OFlags::DIRECTORY)?
+                let name = &path[begin..end];
+                root.require_seen_at(&above, name.as_bytes(), path)?;
+                make_directory(&above, name, owner).map_err(failed)?;
+                hold(&path[..end]).map_err(failed)?
             }
-            found => found?,
+            found => found.map_err(failed)?,
         };
         (above, begin) = (directory, end + 1);
     }

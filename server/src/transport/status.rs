@@ -230,6 +230,8 @@ fn of_file(container: &str, error: &FileError) -> Facts {
     match error {
         E::NotFound { path } => Facts::new(R::PathNotFound, [("path", path), ("container", &container)]),
         E::Kind { path, want, have } => Facts::new(R::PathKindMismatch, [("path", path), ("want", want), ("have", have)]),
+        // The engine says in which state.
+        E::Covered { .. } => Facts::new(R::ContainerNotRunning, [("container", &container), ("state", &"")]),
         E::ReadOnly { path } => Facts::new(R::RootReadOnly, [("path", path), ("container", &container)]),
         E::NoSpace { path } => Facts::new(R::NoSpace, [("path", path)]),
         E::Archive { problem } => Facts::new(R::ArchiveInvalid, [("problem", problem)]),

@@ -6,6 +6,7 @@
     reason = "tests fail by panicking, and join their threads"
 )]
 
+mod covered;
 mod hostile;
 mod races;
 mod round_trip;

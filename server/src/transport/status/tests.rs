@@ -61,6 +61,11 @@ fn of_files() -> Vec<Row> {
             &["path", "want", "have"],
         ),
         (
+            file(F::Covered { path: path() }),
+            R::ContainerNotRunning,
+            &["container", "state"],
+        ),
+        (
             file(F::ReadOnly { path: path() }),
             R::RootReadOnly,
             &["path", "container"],
