@@ -4,6 +4,7 @@ mod copies;
 mod hostile;
 mod lent;
 mod mounts;
+mod stalled;
 mod tree;
 
 use wharf_api::v1;

@@ -51,7 +51,7 @@ enum Capability {
     Registries,
     /// Credentials, roles, policies of listeners.
     Security,
-    /// Limits of callers, load shedding.
+    /// Limits of callers.
     Quotas,
 }
 
@@ -131,7 +131,7 @@ fn case(reason: ErrorReason) -> Case {
         R::TooManyExecs => made!(Call, execs::too_many),
         R::TooManyStreams => Later(Quotas),
         R::RateLimited => Later(Quotas),
-        R::Overloaded => Later(Quotas),
+        R::Overloaded => World(worlds::overloaded),
         R::RegistryRateLimited => Later(Registries),
         R::NoSpace => World(worlds::no_space),
         R::HostResources => made!(Proxy, by_proxy::host_resources),
@@ -295,6 +295,7 @@ of_a_world! {
     cursor_expired_is_produced: CursorExpired,
     cursor_epoch_changed_is_produced: CursorEpochChanged,
     no_space_is_produced: NoSpace,
+    overloaded_is_produced: Overloaded,
     server_draining_is_produced: ServerDraining,
     server_starting_is_produced: ServerStarting,
     state_corrupt_is_produced: StateCorrupt,

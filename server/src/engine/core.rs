@@ -15,6 +15,7 @@ use super::idempotency::Idempotency;
 use super::image::Images;
 use super::registry::Registry;
 use crate::backend::{Applied, Backend, BackendError, ContainerBackend, Status};
+use crate::files::Turns;
 use crate::model::{Container, ContainerId, Exec, ExecId, Run, limits};
 use crate::stdio::segment::Limits;
 use crate::stdio::{Place, Stdio, Stream};
@@ -42,6 +43,8 @@ pub(crate) struct Core {
     pub(crate) execs: ExecRegistry,
     pub(crate) images: Images,
     pub(crate) idempotency: Idempotency,
+    /// Who works on files of containers, and who waits for that.
+    pub(crate) file_turns: Turns,
     /// Owns every task of the engine.
     pub(crate) tasks: TaskTracker,
     /// Ends every task of the engine.

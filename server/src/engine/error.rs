@@ -167,6 +167,10 @@ impl Error {
                 operation: "exit",
                 request_id: String::new(),
             },
+            FileError::Covered { .. } => Self::NotRunning {
+                container: id,
+                state: container.state,
+            },
             error => Self::File {
                 container: id,
                 error,

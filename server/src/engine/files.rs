@@ -1,5 +1,6 @@
-//! Files of containers: each call borrows the root from the container's actor and works on it in a thread
-//! where that may block. A caller that leaves ends its call's work; the root's being called back, too.
+//! Files of containers: each call borrows the root from the container's actor and, when it is its turn, works
+//! on it in a thread where that may block. A caller that leaves ends its call's work; the root's being called
+//! back, too.
 
 use std::sync::Arc;
 
@@ -58,11 +59,10 @@ impl Engine {
     /// # Errors
     /// [`Error::File`], state.
     pub async fn stat_path(&self, key: &str, path: &str) -> Result<PathStat, Error> {
-        let loan = self.borrow_root(key, path).await?;
+        let loan = self.borrow_root(key).await?;
         let path = path.to_owned();
-        self.work(loan, move |root| files::stat(root, &path))
-            .done()
-            .await
+        let work = self.work(loan, move |root| files::stat(root, &path));
+        work.await?.done().await
     }
 
     /// Reads one regular file.
@@ -71,7 +71,7 @@ impl Engine {
     /// [`Error::File`], state.
     pub async fn read_file(&self, key: &str, path: &str) -> Result<Download, Error> {
         let file = path.to_owned();
-        self.download(key, path, move |root, head, to| {
+        self.download(key, move |root, head, to| {
             let (content, stat) = files::open_file(root, &file)?;
             drop(head.send(stat));
             files::copy(content, &file, to)
@@ -90,7 +90,7 @@ impl Engine {
         last_link: LastLink,
     ) -> Result<Download, Error> {
         let top = path.to_owned();
-        self.download(key, path, move |root, head, to| {
+        self.download(key, move |root, head, to| {
             let (held, stat) = files::open_any(root, &top, last_link)?;
             let name = top.rsplit('/').next().unwrap_or_default();
             drop(head.send(stat));
@@ -111,18 +111,11 @@ impl Engine {
         what: WriteFile,
         upload: FileUpload,
     ) -> Result<Answer<PathStat>, Error> {
-        let path = what.path.clone();
-        self.upload(
-            call,
-            key,
-            &path,
-            upload,
-            move |root, container, pieces, _| {
-                let owner = owner(container);
-                let stat = files::write(root, &WriteFile { owner, ..what }, pieces);
-                stat.map_err(|error| Partial { entries: 0, error })
-            },
-        )
+        self.upload(call, key, upload, move |root, container, pieces, _| {
+            let owner = owner(container);
+            let stat = files::write(root, &WriteFile { owner, ..what }, pieces);
+            stat.map_err(|error| Partial { entries: 0, error })
+        })
         .await
     }
 
@@ -137,57 +130,31 @@ impl Engine {
         what: Unpack,
         upload: FileUpload,
     ) -> Result<Answer<Unpacked>, Error> {
-        let path = what.path.clone();
-        self.upload(
-            call,
-            key,
-            &path,
-            upload,
-            move |root, container, pieces, stop| {
-                let owner = owner(container);
-                files::unpack(root, &Unpack { owner, ..what }, pieces, stop)
-            },
-        )
+        self.upload(call, key, upload, move |root, container, pieces, stop| {
+            let owner = owner(container);
+            files::unpack(root, &Unpack { owner, ..what }, pieces, stop)
+        })
         .await
     }
 
-    /// Borrows the root that has `path`. What is mounted there is there only while the container runs:
-    /// without it, something else would be read, or written to where nobody ever sees it.
-    async fn borrow_root(&self, key: &str, path: &str) -> Result<Loan, Error> {
-        let loan = self
-            .core
-            .ask(key, |reply| Order::LendRoot { reply })
-            .await?;
-        let Container {
-            id, state, spec, ..
-        } = &*loan.container;
-        let covered = |target: &str| {
-            let rest = path.strip_prefix(target);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || target == "/")
-        };
-        if !state.has_process() && spec.mounts.iter().any(|mount| covered(&mount.target)) {
-            return Err(Error::NotRunning {
-                container: id.to_string(),
-                state: *state,
-            });
-        }
-        Ok(loan)
+    async fn borrow_root(&self, key: &str) -> Result<Loan, Error> {
+        self.core.ask(key, |reply| Order::LendRoot { reply }).await
     }
 
     /// Begins to read, and returns once it is known what.
     async fn download(
         &self,
         key: &str,
-        path: &str,
         read: impl FnOnce(&Root, oneshot::Sender<PathStat>, Outlet) -> Result<(), FileError>
         + Send
         + 'static,
     ) -> Result<Download, Error> {
-        let loan = self.borrow_root(key, path).await?;
+        let loan = self.borrow_root(key).await?;
         let stop = loan.called_back.child_token();
-        let (outlet, chunks) = files::outlet(stop.clone());
+        let (outlet, chunks) = files::outlet(self.core.file_turns.patience(stop.clone()));
         let (head, stat) = oneshot::channel();
         let work = self.work(loan, move |root| read(root, head, outlet));
+        let work = work.await?;
         match stat.await {
             Ok(stat) => Ok(Download {
                 stat,
@@ -210,19 +177,19 @@ impl Engine {
         &self,
         call: Call,
         key: &str,
-        path: &str,
         upload: FileUpload,
         write: impl FnOnce(&Root, &Container, Inlet, &CancellationToken) -> Result<T, Partial>
         + Send
         + 'static,
     ) -> Result<Answer<T>, Error> {
         self.once(call, async |_, claim| {
-            let loan = self.borrow_root(key, path).await?;
+            let loan = self.borrow_root(key).await?;
             let stop = loan.called_back.child_token();
             let _caller_is_there = stop.clone().drop_guard();
             let container = Arc::clone(&loan.container);
-            let pieces = Inlet::new(upload, stop.clone());
+            let pieces = Inlet::new(upload, self.core.file_turns.patience(stop.clone()));
             let work = self.work(loan, move |root| write(root, &container, pieces, &stop));
+            let work = work.await?;
             let (reply, answer) = oneshot::channel();
             let engine = self.clone();
             self.core.spawn(async move {
@@ -254,28 +221,29 @@ impl Engine {
         Ok(value)
     }
 
-    /// Runs `work` on the root that was lent, which is given back when that is over.
-    fn work<T, E>(
+    /// Begins `work` on the root that was lent, when it is its turn; the root is given back when that is over.
+    async fn work<T, E>(
         &self,
         loan: Loan,
         work: impl FnOnce(&Root) -> Result<T, E> + Send + 'static,
-    ) -> Work<T>
+    ) -> Result<Work<T>, Error>
     where
         T: Send + 'static,
         E: Into<Partial> + Send + 'static,
     {
-        let (container, called_back) = (Arc::clone(&loan.container), loan.called_back.clone());
+        let lent = Lent {
+            engine: self.clone(),
+            container: Arc::clone(&loan.container),
+            called_back: loan.called_back.clone(),
+        };
+        let turn = self.core.file_turns.next(&lent.called_back).await;
+        let turn = turn.map_err(|error| lent.failure(error))?;
         let task = self.core.tasks.spawn_blocking(move || {
             let result = work(loan.root());
-            drop(loan);
+            drop((loan, turn));
             result.map_err(Into::into)
         });
-        Work {
-            engine: self.clone(),
-            container,
-            called_back,
-            task,
-        }
+        Ok(Work { lent, task })
     }
 }
 
@@ -296,10 +264,16 @@ fn owner(container: &Container) -> files::Owner {
 /// Work on a root, in a thread of its own.
 #[derive(Debug)]
 struct Work<T> {
+    lent: Lent,
+    task: JoinHandle<Result<T, Partial>>,
+}
+
+/// Whose root it is.
+#[derive(Debug)]
+struct Lent {
     engine: Engine,
     container: Arc<Container>,
     called_back: CancellationToken,
-    task: JoinHandle<Result<T, Partial>>,
 }
 
 impl<T> Work<T> {
@@ -309,14 +283,16 @@ impl<T> Work<T> {
             what: "work on files was interrupted",
         })?;
         ended.map_err(|Partial { entries, error }| match entries {
-            0 => self.failure(error),
+            0 => self.lent.failure(error),
             entries => Error::PartialWrite {
                 entries,
-                error: Box::new(self.failure(error)),
+                error: Box::new(self.lent.failure(error)),
             },
         })
     }
+}
 
+impl Lent {
     /// Work that was stopped says what for.
     fn failure(&self, error: FileError) -> Error {
         if error != FileError::Stopped || !self.called_back.is_cancelled() {

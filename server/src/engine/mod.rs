@@ -74,6 +74,7 @@ impl Engine {
             execs: exec::registry::ExecRegistry::default(),
             images: image::Images::default(),
             idempotency: idempotency::Idempotency::default(),
+            file_turns: crate::files::Turns::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             draining: CancellationToken::new(),

@@ -24,6 +24,12 @@ pub enum FileError {
         /// `file`, `directory`, `symlink`, `mount point`, `special file`.
         have: &'static str,
     },
+    /// Something is mounted there while the container runs, and it does not.
+    #[error("something is mounted over {path:?} while the container runs")]
+    Covered {
+        /// Which.
+        path: String,
+    },
     /// The root or a mount is read-only, or the file must not be changed.
     #[error("path {path:?} is read-only")]
     ReadOnly {
@@ -46,6 +52,14 @@ pub enum FileError {
     #[error("path {path:?} has more than {limit} directories within each other")]
     TooDeep {
         /// Which was asked for.
+        path: String,
+        /// How many are archived.
+        limit: usize,
+    },
+    /// A file has more attributes than are archived.
+    #[error("path {path:?} has more than {limit} bytes of extended attributes")]
+    Attributes {
+        /// Which file.
         path: String,
         /// How many are archived.
         limit: usize,
@@ -75,6 +89,9 @@ pub enum FileError {
     /// The process whose root it was to be has ended.
     #[error("the process has ended")]
     ProcessEnded,
+    /// The client neither took nor sent anything, and others waited for their turn.
+    #[error("the transfer has stood still while others wait")]
+    Stalled,
     /// Whoever was to take or give the bytes has left, or the root is needed for something else.
     #[error("the transfer was stopped")]
     Stopped,

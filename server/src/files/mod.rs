@@ -8,18 +8,22 @@
 //! by the kernel alone, with the root as its limit; what it led to is held by a descriptor, and everything
 //! after that is done to the descriptor. No path of a container is ever put together into one of the host.
 //!
-//! All of it blocks, and is run where that may be. Bytes come and go through `pipe`'s bounded channels,
-//! whose other end, when dropped, ends the work soon. Knows no containers, no engine and no API.
+//! All of it blocks, and is run where that may be, in turn (`turns`). Bytes come and go through `pipe`'s
+//! bounded channels, whose other end, when dropped, ends the work soon. Knows no containers, no engine and no
+//! API.
 
 mod attributes;
 mod content;
+mod cover;
 mod error;
 mod mount;
 mod open;
 mod pack;
 mod pipe;
 mod read;
+mod room;
 mod root;
+mod turns;
 mod unpack;
 mod write;
 
@@ -31,6 +35,7 @@ pub use pack::pack;
 pub use pipe::{Inlet, Outlet, Piece, inlet, outlet};
 pub use read::{LastLink, PathKind, PathStat, copy, open_any, open_file, stat};
 pub use root::{Root, Writable};
+pub use turns::{Patience, Turn, Turns};
 pub use unpack::{Partial, Unpack, Unpacked, unpack};
 pub use write::{WriteFile, write};
 

@@ -19,7 +19,8 @@ use super::error::{FileError, shown};
 use super::open;
 use super::pipe::Outlet;
 use super::read::modified;
-use crate::model::limits::{MAX_ARCHIVE_DEPTH, MAX_ARCHIVE_LINKS};
+use super::room::Room;
+use crate::model::limits::{MAX_ARCHIVE_DEPTH, MAX_ARCHIVE_LINK_BYTES, MAX_ATTRIBUTES_BYTES};
 use crate::tarball::{Kind, Metadata, TarWriter, Timestamp, WriteEntry};
 
 /// The magic numbers (linux/magic.h) of file systems that the kernel makes up: what is in them has no end,
@@ -42,12 +43,12 @@ const MADE_UP: [u64; 11] = [
 /// empty.
 ///
 /// # Errors
-/// [`FileError::TooDeep`], the host's, [`FileError::Stopped`].
+/// [`FileError::TooDeep`], [`FileError::Attributes`], the host's, [`FileError::Stopped`].
 pub fn pack(held: OwnedFd, name: &str, to: Outlet) -> Result<(), FileError> {
     let name = if name.is_empty() { "." } else { name };
     let mut packer = Packer {
         tar: TarWriter::new(to),
-        links: HashMap::new(),
+        links: Links::default(),
         path: name.as_bytes().to_vec(),
     };
     packer.walk(held)?;
@@ -60,10 +61,15 @@ pub fn pack(held: OwnedFd, name: &str, to: Outlet) -> Result<(), FileError> {
 
 struct Packer {
     tar: TarWriter<Outlet>,
-    /// Files with several names, by device and inode, and the first name of each.
-    links: HashMap<(u64, u64), Vec<u8>>,
+    links: Links,
     /// Of the current entry.
     path: Vec<u8>,
+}
+
+/// Files with several names, by device and inode, and the first name of each.
+struct Links {
+    first: HashMap<(u64, u64), Vec<u8>>,
+    room: Room,
 }
 
 /// A directory that is being gone through.
@@ -159,13 +165,8 @@ impl Packer {
     fn file(&mut self, held: &OwnedFd, stat: &Stat) -> Result<(), FileError> {
         if stat.st_nlink > 1 {
             let identity = (stat.st_dev, stat.st_ino);
-            if let Some(first) = self.links.get(&identity) {
-                let first = first.clone();
+            if let Some(first) = self.links.first_name(identity, &self.path) {
                 return self.write(held, stat, Kind::Hardlink, &first);
-            }
-            // Beyond it further names become files of their own: correct, only larger.
-            if self.links.len() < MAX_ARCHIVE_LINKS {
-                self.links.insert(identity, self.path.clone());
             }
         }
         self.contents(held, stat)
@@ -220,13 +221,44 @@ impl Packer {
                 seconds,
                 nanoseconds,
             },
-            xattrs: attributes::read(held).map_err(|errno| self.failed(errno))?,
+            xattrs: attributes::read(held).map_err(|errno| self.unread(errno))?,
             is_sparse: false,
         })
     }
 
+    fn unread(&self, errno: Errno) -> FileError {
+        match errno {
+            Errno::TOOBIG => FileError::Attributes {
+                path: shown(&self.path),
+                limit: MAX_ATTRIBUTES_BYTES,
+            },
+            errno => self.failed(errno),
+        }
+    }
+
     fn failed(&self, errno: Errno) -> FileError {
         FileError::of(errno, &self.path)
+    }
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Self {
+            first: HashMap::new(),
+            room: Room::of(MAX_ARCHIVE_LINK_BYTES),
+        }
+    }
+}
+
+impl Links {
+    /// The name under which the file was met before; else `name` is remembered. Without room for that,
+    /// further names become files of their own: correct, only larger.
+    fn first_name(&mut self, identity: (u64, u64), name: &[u8]) -> Option<Vec<u8>> {
+        let first = self.first.get(&identity).cloned();
+        if first.is_none() && self.room.take(name) {
+            self.first.insert(identity, name.to_vec());
+        }
+        first
     }
 }
 
@@ -249,5 +281,23 @@ impl Read for Whole {
             }
             got => Ok(got),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_links_are_remembered_only_as_far_as_there_is_room() {
+        let mut links = Links::default();
+        let long = vec![b'x'; 64 << 10];
+        for inode in 0..1_000 {
+            assert_eq!(links.first_name((1, inode), &long), None);
+        }
+        let kept: usize = links.first.values().map(Vec::len).sum();
+        assert!(kept > MAX_ARCHIVE_LINK_BYTES / 2 && kept <= MAX_ARCHIVE_LINK_BYTES);
+        assert_eq!(links.first_name((1, 0), b"other"), Some(long));
+        assert_eq!(links.first_name((1, 999), b"other"), None);
     }
 }

@@ -1,16 +1,16 @@
 //! Bytes between the blocking side and the asynchronous one: bounded channels, seen as a reader or a
 //! writer on the blocking side.
 //!
-//! The blocking side waits no longer than until the other side has left, or its token is cancelled.
+//! The blocking side waits no longer than until the other side has left, or its patience ends.
 
 use std::io::{self, Read, Write};
 
 use bytes::{Bytes, BytesMut};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::error::FileError;
+use super::turns::Patience;
 use crate::model::limits::MAX_ARCHIVE_CHUNK;
 
 /// Chunks that wait for a slow receiver.
@@ -30,7 +30,7 @@ pub enum Piece {
 pub struct Outlet {
     chunks: mpsc::Sender<Bytes>,
     buffer: BytesMut,
-    stop: CancellationToken,
+    patience: Patience,
 }
 
 /// Where pieces come from that a caller sends.
@@ -39,17 +39,17 @@ pub struct Inlet {
     pieces: mpsc::Receiver<Piece>,
     current: Bytes,
     ended: bool,
-    stop: CancellationToken,
+    patience: Patience,
 }
 
 /// A channel to a caller.
 #[must_use]
-pub fn outlet(stop: CancellationToken) -> (Outlet, mpsc::Receiver<Bytes>) {
+pub fn outlet(patience: Patience) -> (Outlet, mpsc::Receiver<Bytes>) {
     let (chunks, receiver) = mpsc::channel(QUEUE);
     let outlet = Outlet {
         chunks,
         buffer: BytesMut::new(),
-        stop,
+        patience,
     };
     (outlet, receiver)
 }
@@ -64,7 +64,7 @@ impl Outlet {
     /// Sends what is left. Without it the other side does not get the last chunk.
     ///
     /// # Errors
-    /// [`FileError::Stopped`].
+    /// [`FileError::Stopped`], [`FileError::Stalled`].
     pub fn finish(mut self) -> Result<(), FileError> {
         if self.buffer.is_empty() {
             return Ok(());
@@ -74,13 +74,10 @@ impl Outlet {
 
     fn send(&mut self) -> Result<(), FileError> {
         let chunk = self.buffer.split().freeze();
-        Handle::current().block_on(async {
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => Err(FileError::Stopped),
-                sent = self.chunks.send(chunk) => sent.map_err(|_| FileError::Stopped),
-            }
-        })
+        let sent = self.patience.wait(self.chunks.send(chunk));
+        Handle::current()
+            .block_on(sent)?
+            .map_err(|_| FileError::Stopped)
     }
 }
 
@@ -104,25 +101,19 @@ impl Write for Outlet {
 impl Inlet {
     /// Reads what `pieces` brings.
     #[must_use]
-    pub fn new(pieces: mpsc::Receiver<Piece>, stop: CancellationToken) -> Self {
+    pub fn new(pieces: mpsc::Receiver<Piece>, patience: Patience) -> Self {
         Self {
             pieces,
             current: Bytes::new(),
             ended: false,
-            stop,
+            patience,
         }
     }
 
     /// The next data; nothing after the end.
     fn next(&mut self) -> Result<(), FileError> {
-        let piece = Handle::current().block_on(async {
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => Err(FileError::Stopped),
-                piece = self.pieces.recv() => Ok(piece),
-            }
-        })?;
-        match piece {
+        let piece = self.patience.wait(self.pieces.recv());
+        match Handle::current().block_on(piece)? {
             Some(Piece::Data(data)) => self.current = data,
             Some(Piece::End) => self.ended = true,
             None => return Err(FileError::Stopped),

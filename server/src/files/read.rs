@@ -60,7 +60,7 @@ pub enum LastLink {
 /// Describes a path, not following a link in its last part.
 ///
 /// # Errors
-/// [`FileError::NotFound`].
+/// [`FileError::NotFound`], [`FileError::Covered`].
 pub fn stat(root: &Root, path: &str) -> Result<PathStat, FileError> {
     let (_, stat) = open_any(root, path, LastLink::Itself)?;
     Ok(stat)
@@ -69,14 +69,16 @@ pub fn stat(root: &Root, path: &str) -> Result<PathStat, FileError> {
 /// Holds whatever is at a path.
 ///
 /// # Errors
-/// [`FileError::NotFound`].
+/// [`FileError::NotFound`], [`FileError::Covered`].
 pub fn open_any(root: &Root, path: &str, link: LastLink) -> Result<(OwnedFd, PathStat), FileError> {
     let failed = |errno| FileError::of(errno, path);
+    root.require_seen(path)?;
     let flags = match link {
         LastLink::Followed => HOLD,
         LastLink::Itself => HOLD | OFlags::NOFOLLOW,
     };
     let held = open::in_root(root, path, flags).map_err(failed)?;
+    root.require_seen_at(&held, b"", path)?;
     let (stat, kind) = open::inspect(&held).map_err(failed)?;
     let target = match kind {
         FileType::Symlink => readlinkat(&held, "", Vec::new()).map_err(failed)?,
@@ -89,7 +91,7 @@ pub fn open_any(root: &Root, path: &str, link: LastLink) -> Result<(OwnedFd, Pat
 /// Opens a regular file, following links. Anything else is refused without being opened.
 ///
 /// # Errors
-/// [`FileError::NotFound`], [`FileError::Kind`].
+/// [`FileError::NotFound`], [`FileError::Covered`], [`FileError::Kind`].
 pub fn open_file(root: &Root, path: &str) -> Result<(File, PathStat), FileError> {
     let (held, described) = open_any(root, path, LastLink::Followed)?;
     if described.kind != PathKind::File {

@@ -7,7 +7,8 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::io::Errno;
 
-use super::error::FileError;
+use super::cover::Cover;
+use super::error::{FileError, shown};
 use super::mount;
 use super::open::HOLD;
 use crate::model::container::RootMount;
@@ -17,6 +18,7 @@ use crate::model::container::RootMount;
 pub struct Root {
     directory: OwnedFd,
     writable: Writable,
+    cover: Cover,
 }
 
 /// Whether a root may be written to.
@@ -51,19 +53,34 @@ impl Root {
         Ok(Self {
             directory,
             writable: Writable::Yes,
+            cover: Cover::default(),
         })
     }
 
     /// The root of a container that does not run, mounted for this alone and seen by nobody else. Of what
-    /// is mounted inside while it runs, nothing is there.
+    /// is mounted inside while it runs, on `targets`, nothing is there, and what that covers is refused.
     ///
     /// # Errors
     /// [`FileError::Mount`], [`FileError::KernelFeature`].
-    pub fn of_mounts(mounts: &[RootMount], writable: Writable) -> Result<Self, FileError> {
-        let directory = mount::detached(mounts)?;
-        Ok(Self {
-            directory,
+    pub fn of_mounts(
+        mounts: &[RootMount],
+        writable: Writable,
+        targets: &[&str],
+    ) -> Result<Self, FileError> {
+        Self {
+            directory: mount::detached(mounts)?,
             writable,
+            cover: Cover::default(),
+        }
+        .covered(targets)
+    }
+
+    /// With something mounted on `targets` at other times.
+    pub(super) fn covered(self, targets: &[&str]) -> Result<Self, FileError> {
+        let cover = Cover::of(&self.directory, targets);
+        Ok(Self {
+            cover: cover.map_err(|errno| FileError::of(errno, "/"))?,
+            ..self
         })
     }
 
@@ -77,7 +94,24 @@ impl Root {
         Ok(Self {
             directory,
             writable: Writable::Yes,
+            cover: Cover::default(),
         })
+    }
+
+    /// Refuses a path that is covered as it is named.
+    pub(super) fn require_seen(&self, path: &str) -> Result<(), FileError> {
+        refuse(self.cover.has(path.as_bytes()), path)
+    }
+
+    /// Refuses what is held, or an entry `name` of it, if it is covered. `path` has led there.
+    pub(super) fn require_seen_at(
+        &self,
+        held: impl AsFd,
+        name: &[u8],
+        path: &(impl AsRef<[u8]> + ?Sized),
+    ) -> Result<(), FileError> {
+        let covered = self.cover.has_held(held, name);
+        refuse(covered.map_err(|errno| FileError::of(errno, path))?, path)
     }
 
     /// Refuses to write to `path` in a root that is read-only for its container.
@@ -95,6 +129,14 @@ impl AsFd for Root {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
+}
+
+fn refuse(covered: bool, path: &(impl AsRef<[u8]> + ?Sized)) -> Result<(), FileError> {
+    if covered {
+        let path = shown(path.as_ref());
+        return Err(FileError::Covered { path });
+    }
+    Ok(())
 }
 
 /// The text of the process's control groups.

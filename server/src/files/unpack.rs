@@ -5,6 +5,8 @@
 //! directories for links, leads an entry elsewhere. Names that are absolute or have `..`, hard links to what
 //! is not below the target, and devices are refused before anything of them is written.
 //!
+//! What mounts cover is refused as well: without links, an entry's name says where it goes.
+//!
 //! An entry replaces what is in its place. Modes, times and attributes are the archive's; the times of
 //! directories are set last, when nothing changes them any more.
 
@@ -24,9 +26,10 @@ use self::name::Name;
 use super::error::FileError;
 use super::open::{self, HOLD};
 use super::pipe::Inlet;
+use super::room::Room;
 use super::root::Root;
 use super::{Owner, read};
-use crate::model::limits::MAX_ARCHIVE_DIRECTORIES;
+use crate::model::limits::MAX_ARCHIVE_DIRECTORY_BYTES;
 use crate::tarball::{Entry, Kind, TarReader, Timestamp, decompress};
 
 /// What may follow the end of an archive in its stream: tools fill up their last block.
@@ -78,10 +81,12 @@ pub fn unpack(
     let mut done = Unpacked::default();
     let result = target(root, what).and_then(|target| {
         let mut unpacker = Unpacker {
+            root,
             target,
             what,
             done: &mut done,
             directory_times: Vec::new(),
+            room: Room::of(MAX_ARCHIVE_DIRECTORY_BYTES),
         };
         unpacker.run(archive, stop)
     });
@@ -109,10 +114,13 @@ fn target(root: &Root, what: &Unpack) -> Result<OwnedFd, FileError> {
 }
 
 struct Unpacker<'a> {
+    root: &'a Root,
     target: OwnedFd,
     what: &'a Unpack,
     done: &'a mut Unpacked,
     directory_times: Vec<(Name, Timestamp)>,
+    /// For the names of these.
+    room: Room,
 }
 
 impl Unpacker<'_> {
@@ -138,6 +146,8 @@ impl Unpacker<'_> {
 
     fn take(&mut self, entry: &Entry, data: &mut impl Read) -> Result<(), FileError> {
         let name = Name::parse(&entry.path)?;
+        let root = self.root;
+        root.require_seen_at(&self.target, name.path(), name.path())?;
         if entry.metadata.is_sparse {
             let problem = format!("{name} is sparse in a form of GNU tar's, which is not read");
             return Err(FileError::archive(problem));
@@ -157,9 +167,8 @@ impl Unpacker<'_> {
     }
 
     fn remember_time(&mut self, name: Name, time: Timestamp) -> Result<(), FileError> {
-        if self.directory_times.len() == MAX_ARCHIVE_DIRECTORIES {
-            let problem = format!("it has more than {MAX_ARCHIVE_DIRECTORIES} directories");
-            return Err(FileError::archive(problem));
+        if !self.room.take(name.path()) {
+            return Err(FileError::archive("it has too many directories"));
         }
         self.directory_times.push((name, time));
         Ok(())
@@ -211,5 +220,34 @@ impl<R: Read> Read for Stoppable<R> {
             return Err(FileError::Stopped.into());
         }
         self.inner.read(buffer)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_are_remembered_only_as_far_as_there_is_room() {
+        let what = Unpack {
+            path: "/".to_owned(),
+            allow_kind_change: false,
+            preserve_owners: false,
+            owner: Owner { uid: 0, gid: 0 },
+        };
+        let mut unpacker = Unpacker {
+            root: &Root::of_directory(&std::env::temp_dir()).unwrap(),
+            target: tempfile::tempfile().unwrap().into(),
+            what: &what,
+            done: &mut Unpacked::default(),
+            directory_times: Vec::new(),
+            room: Room::of(MAX_ARCHIVE_DIRECTORY_BYTES),
+        };
+        let long = Name::parse(&[b'x'; 4_000]).unwrap();
+        let mut remember = || unpacker.remember_time(long.clone(), Timestamp::default());
+        let kept = (0..100_000).take_while(|_| remember().is_ok()).count();
+        assert!(kept > 1_000 && kept * 4_000 < MAX_ARCHIVE_DIRECTORY_BYTES);
+        assert!(matches!(remember(), Err(FileError::Archive { .. })));
     }
 }

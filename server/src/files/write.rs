@@ -5,8 +5,8 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, fchmod, fchown, fstat, fsync, mkdirat, openat, readlinkat,
-    renameat, statat, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, fchmod, fchown, fstat, fsync, linkat, mkdirat, openat,
+    readlinkat, renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::Owner;
 use super::content::copy_sparse;
 use super::error::FileError;
-use super::open::{self, HOLD};
+use super::open::{self, HOLD, own_path};
 use super::read::{PathStat, describe};
 use super::root::Root;
 
@@ -49,12 +49,13 @@ struct Place {
     parent: Vec<u8>,
 }
 
-/// A file that is not in its place yet; one that does not get there is removed.
+/// A file that is not in its place yet; one that does not get there is removed. Where the file system can do
+/// it, it has no name until it is whole: then nothing is left of it whoever is killed.
 struct Draft<'a> {
     place: &'a Place,
     name: String,
     file: File,
-    is_placed: bool,
+    is_named: bool,
 }
 
 /// Writes all of `contents` to a file and says what is there then. Until the end nothing is to be seen of
@@ -64,11 +65,13 @@ struct Draft<'a> {
 /// [`FileError`].
 pub fn write(root: &Root, what: &WriteFile, contents: impl Read) -> Result<PathStat, FileError> {
     root.require_writable(&what.path)?;
+    root.require_seen(&what.path)?;
     let failed = |errno| FileError::of(errno, &what.path);
     if what.create_parents {
-        make_parents(root, &what.path, what.owner).map_err(failed)?;
+        make_parents(root, &what.path, what.owner)?;
     }
     let place = find(root, &what.path)?;
+    root.require_seen_at(&place.directory, &place.name, &what.path)?;
     let mut draft = Draft::create(&place).map_err(failed)?;
     copy_sparse(contents, &mut draft.file).map_err(|error| FileError::of_io(&error, &what.path))?;
     draft.finish(what)?;
@@ -77,17 +80,21 @@ pub fn write(root: &Root, what: &WriteFile, contents: impl Read) -> Result<PathS
 }
 
 /// Makes the directories above `path` that are missing. Links on the way are followed inside.
-fn make_parents(root: &Root, path: &str, owner: Owner) -> Result<(), Errno> {
+fn make_parents(root: &Root, path: &str, owner: Owner) -> Result<(), FileError> {
+    let failed = |errno| FileError::of(errno, path);
+    let hold = |path: &str| open::in_root(root, path, HOLD | OFlags::DIRECTORY);
     let ends = path.match_indices('/').map(|(at, _)| at).skip(1);
-    let mut above = open::in_root(root, "/", HOLD | OFlags::DIRECTORY)?;
+    let mut above = hold("/").map_err(failed)?;
     let mut begin = 1;
     for end in ends {
-        let directory = match open::in_root(root, &path[..end], HOLD | OFlags::DIRECTORY) {
+        let directory = match hold(&path[..end]) {
             Err(Errno::NOENT) => {
-                make_directory(&above, &path[begin..end], owner)?;
-                open::in_root(root, &path[..end], HOLD | OFlags::DIRECTORY)?
+                let name = &path[begin..end];
+                root.require_seen_at(&above, name.as_bytes(), path)?;
+                make_directory(&above, name, owner).map_err(failed)?;
+                hold(&path[..end]).map_err(failed)?
             }
-            found => found?,
+            found => found.map_err(failed)?,
         };
         (above, begin) = (directory, end + 1);
     }
@@ -183,14 +190,23 @@ impl Place {
 impl<'a> Draft<'a> {
     fn create(place: &'a Place) -> Result<Self, Errno> {
         let name = format!(".wharf-{}", Uuid::new_v4().simple());
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&place.directory, &name, flags, Mode::RUSR | Mode::WUSR)?;
+        let open = |name: &str, flags| {
+            let flags = OFlags::RDWR | OFlags::CLOEXEC | flags;
+            openat(&place.directory, name, flags, Mode::RUSR | Mode::WUSR)
+        };
+        let (file, is_named) = match open(".", OFlags::TMPFILE) {
+            // The second is what kernels say that do not know it.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR) => {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+                (open(&name, flags)?, true)
+            }
+            file => (file?, false),
+        };
         Ok(Self {
             place,
             name,
             file: file.into(),
-            is_placed: false,
+            is_named,
         })
     }
 
@@ -222,15 +238,21 @@ impl<'a> Draft<'a> {
 
     fn put_in_place(&mut self) -> Result<(), Errno> {
         let directory = &self.place.directory;
+        if !self.is_named {
+            // Only a file with a name can take another's place.
+            let (from, flags) = (own_path(&self.file), AtFlags::SYMLINK_FOLLOW);
+            linkat(CWD, from, directory, &self.name, flags)?;
+            self.is_named = true;
+        }
         renameat(directory, &self.name, directory, self.place.name.as_slice())?;
-        self.is_placed = true;
+        self.is_named = false;
         Ok(())
     }
 }
 
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
-        if !self.is_placed
+        if self.is_named
             && let Err(errno) = unlinkat(&self.place.directory, &self.name, AtFlags::empty())
         {
             tracing::warn!(file = %self.name, %errno, "an unfinished file is not removed");

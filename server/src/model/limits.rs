@@ -163,10 +163,21 @@ pub const MAX_ARCHIVE_BYTES: u64 = 64 << 30;
 pub const MAX_ARCHIVE_CHUNK: usize = 256 << 10;
 /// Directories within each other that are archived or removed: each keeps a descriptor open meanwhile.
 pub const MAX_ARCHIVE_DEPTH: usize = 256;
-/// Files with several names whose names are told apart in one archive; beyond it each name is a file.
-pub const MAX_ARCHIVE_LINKS: usize = 100_000;
-/// Directories of one archive that is unpacked: their times are kept until its end.
-pub const MAX_ARCHIVE_DIRECTORIES: usize = 250_000;
+/// Names that are remembered of files with several, while they are archived; beyond it each name is a file.
+/// Each counts for its bytes and [`ARCHIVE_NAME_OVERHEAD_BYTES`].
+pub const MAX_ARCHIVE_LINK_BYTES: usize = 16 << 20;
+/// Names that are remembered of directories while an archive is unpacked, to set their times at its end.
+/// Each counts for its bytes and [`ARCHIVE_NAME_OVERHEAD_BYTES`].
+pub const MAX_ARCHIVE_DIRECTORY_BYTES: usize = 32 << 20;
+/// What a name that is remembered takes besides its bytes.
+pub const ARCHIVE_NAME_OVERHEAD_BYTES: usize = 64;
+/// Extended attributes of one file that is archived, names and values: with long names beside them they fit
+/// into what is read of one entry, 1 MiB.
+pub const MAX_ATTRIBUTES_BYTES: usize = 768 << 10;
+/// Calls that work on files of containers at a time: each needs a thread. The others wait in line.
+pub const MAX_FILE_CALLS: usize = 64;
+/// How long the client of a transfer may neither take nor send anything while others wait in line.
+pub const TRANSFER_STALL: Duration = Duration::from_secs(30);
 /// Largest image config, manifest or index.
 pub const MAX_CONFIG_BYTES: usize = 3 << 20;
 /// Layers of one image, as overlayfs with containerd takes them.

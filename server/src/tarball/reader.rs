@@ -12,7 +12,7 @@ use std::io::{self, Read};
 use tar::{EntryType, Header};
 
 const BLOCK: usize = 512;
-/// Largest extended header or long name: room for many xattrs, none for an attack.
+/// Extended headers and long names of one entry, all together: room for many xattrs, none for an attack.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 /// Largest entry: far above any limit of ours, and low enough to count with.
 const MAX_DATA_BYTES: u64 = 1 << 60;
@@ -113,6 +113,7 @@ impl<R: Read> TarReader<R> {
     /// `UnexpectedEof` or `InvalidData` for what is no tar; whatever the stream beneath gives.
     pub(crate) fn next_entry(&mut self) -> io::Result<Option<Entry>> {
         let mut extension = Extension::default();
+        let mut room = MAX_EXTENSION_BYTES;
         loop {
             self.skip()?;
             let Some(block) = self.header()? else {
@@ -121,13 +122,13 @@ impl<R: Read> TarReader<R> {
             let header = Header::from_byte_slice(&block);
             let kind = header.entry_type();
             if kind.is_pax_local_extensions() {
-                extension.read_pax(&self.extension(header)?)?;
+                extension.read_pax(&self.extension(header, &mut room)?)?;
             } else if kind.is_pax_global_extensions() {
-                self.extension(header)?;
+                self.extension(header, &mut room)?;
             } else if kind.is_gnu_longname() {
-                extension.path = Some(self.long_name(header)?);
+                extension.path = Some(self.long_name(header, &mut room)?);
             } else if kind.is_gnu_longlink() {
-                extension.link = Some(self.long_name(header)?);
+                extension.link = Some(self.long_name(header, &mut room)?);
             } else {
                 return self.entry(&block, kind, extension).map(Some);
             }
@@ -199,20 +200,19 @@ impl<R: Read> TarReader<R> {
         Ok(Some(block))
     }
 
-    /// The data of an extended header.
-    fn extension(&mut self, header: &Header) -> io::Result<Vec<u8>> {
+    /// The data of an extended header, for which there must be room.
+    fn extension(&mut self, header: &Header, room: &mut u64) -> io::Result<Vec<u8>> {
         let size = header.entry_size()?;
-        if size > MAX_EXTENSION_BYTES {
-            return Err(invalid("an extended tar header is too large"));
-        }
+        let left = room.checked_sub(size);
+        *room = left.ok_or_else(|| invalid("the extended headers of a tar entry are too large"))?;
         self.begin(size)?;
         let mut data = Vec::new();
         self.read_to_end(&mut data)?;
         Ok(data)
     }
 
-    fn long_name(&mut self, header: &Header) -> io::Result<Vec<u8>> {
-        let mut name = self.extension(header)?;
+    fn long_name(&mut self, header: &Header, room: &mut u64) -> io::Result<Vec<u8>> {
+        let mut name = self.extension(header, room)?;
         if let Some(end) = name.iter().position(|byte| *byte == 0) {
             name.truncate(end);
         }
@@ -513,6 +513,23 @@ mod tests {
             let error = read_all(header.as_bytes()).expect_err("too large");
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         }
+    }
+
+    #[test]
+    fn headers_that_each_are_small_are_refused_together() {
+        let record = [&b"262144 SCHILY.xattr.user.a="[..], &[7; 262_116], b"\n"].concat();
+        assert_eq!(record.len(), 262_144);
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::XHeader);
+        header.set_size(record.len() as u64);
+        header.set_cksum();
+        let extension = [header.as_bytes(), &record[..]].concat();
+        let of = |count| [extension.repeat(count), tar_of(&[("a", b"one")])].concat();
+        let read = |bytes: &[u8]| TarReader::new(bytes).next_entry();
+        let entry = read(&of(4)).expect("a tar").expect("an entry");
+        assert_eq!(entry.metadata.xattrs.len(), 4);
+        let error = read(&of(5)).expect_err("too large");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]

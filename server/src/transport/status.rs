@@ -230,10 +230,12 @@ fn of_file(container: &str, error: &FileError) -> Facts {
     match error {
         E::NotFound { path } => Facts::new(R::PathNotFound, [("path", path), ("container", &container)]),
         E::Kind { path, want, have } => Facts::new(R::PathKindMismatch, [("path", path), ("want", want), ("have", have)]),
+        // The engine says in which state.
+        E::Covered { .. } => Facts::new(R::ContainerNotRunning, [("container", &container), ("state", &"")]),
         E::ReadOnly { path } => Facts::new(R::RootReadOnly, [("path", path), ("container", &container)]),
         E::NoSpace { path } => Facts::new(R::NoSpace, [("path", path)]),
         E::Archive { problem } => Facts::new(R::ArchiveInvalid, [("problem", problem)]),
-        E::TooDeep { .. } => Facts::new(R::InvalidField, [("firstField", &"path")]),
+        E::TooDeep { .. } | E::Attributes { .. } => Facts::new(R::InvalidField, [("firstField", &"path")]),
         E::Host { resource, errno } => Facts::new(R::HostResources, [("resource", resource), ("errno", errno)]),
         E::Mount { source_path, errno } => Facts::new(
             R::MountFailed,
@@ -245,6 +247,7 @@ fn of_file(container: &str, error: &FileError) -> Facts {
             R::OperationInProgress,
             [("container", &container), ("operation", &"exit"), ("requestId", &"")],
         ),
+        E::Stalled => Facts::new(R::Overloaded, []),
         E::Stopped => Facts::new(R::CallerCancelled, [("mutationApplied", &applied_text(Applied::Unknown))]),
     }
 }

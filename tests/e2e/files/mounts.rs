@@ -104,7 +104,7 @@ fn mounts_are_seen_while_the_container_runs_and_only_then() {
 
         client.delete_by_force("c").await.unwrap();
         let spec = ContainerSpec {
-            mounts: vec![tmpfs("/memory", 1 << 20)],
+            mounts: vec![tmpfs("/memory", 1 << 20), tmpfs("/tmp", 1 << 20)],
             ..spec::running(BUSY)
         };
         let request = v1::CreateContainerRequest {
@@ -112,11 +112,23 @@ fn mounts_are_seen_while_the_container_runs_and_only_then() {
             ..create("idle", spec)
         };
         client.create_with(request).await.unwrap();
-        for path in ["/memory", "/memory/file"] {
+        client.put("idle", "/memory-not", "x").await.unwrap();
+        let link = Archive::default().add("link", tar::EntryType::Symlink, "/tmp", b"");
+        client
+            .write_archive(into("idle", "/"), link.end())
+            .await
+            .unwrap();
+        for path in ["/memory", "/memory/file", "/tmp/file", "/link/file"] {
             let refused = client.put("idle", path, "x").await.unwrap_err();
             assert!(refused.is(R::ContainerNotRunning), "{refused}");
         }
-        client.put("idle", "/memory-not", "x").await.unwrap();
+        let below = Archive::default()
+            .file("etc/new", "x")
+            .file("tmp/file", "x");
+        let refused = client.write_archive(into("idle", "/"), below.end()).await;
+        let refused = refused.unwrap_err();
+        assert!(refused.is(R::ContainerNotRunning), "{refused}");
+        assert_eq!(refused.metadata["entries"], "1");
     });
 }
 

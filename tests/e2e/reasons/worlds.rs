@@ -5,12 +5,19 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::future::select_all;
+use futures_util::stream;
 use rusqlite::Connection;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use wharf_api::ErrorReason;
 use wharf_api::v1::watch_events_request::Start;
-use wharf_api::v1::{ListEventsRequest, WatchEventsRequest};
+use wharf_api::v1::{
+    ListEventsRequest, WatchEventsRequest, WriteFileRequest, WriteFileStart, write_file_request,
+};
+use wharf_server::model::limits::MAX_FILE_CALLS;
 
+use crate::harness::client::answer;
 use crate::harness::wait::so;
 use crate::harness::{Client, Refusal, World, keeper, scenario, until};
 use crate::proxy::{Fault, Proxy};
@@ -48,6 +55,31 @@ pub fn container_failed(id: &str) -> Refusal {
         let client = world.wharfd.start().await;
         client.with_id(id).start("lost").await.unwrap_err()
     })
+}
+
+/// More uploads than are worked on at a time, and none of them goes on.
+pub fn overloaded(id: &str) -> Refusal {
+    produced(async |world| {
+        let client = world.up().await;
+        client.create("c", &["true"]).await.unwrap();
+        let client = &client.with_id(id).with_deadline(None);
+        let uploads = (0..=MAX_FILE_CALLS).map(|_| Box::pin(stuck_upload(client)));
+        select_all(uploads).await.0
+    })
+}
+
+async fn stuck_upload(client: &Client) -> Refusal {
+    let start = write_file_request::Request::Start(WriteFileStart {
+        container: "c".to_owned(),
+        path: "/file".to_owned(),
+        ..Default::default()
+    });
+    let start = WriteFileRequest {
+        request: Some(start),
+    };
+    let messages = stream::iter([start]).chain(stream::pending());
+    let refused = client.files().write_file(client.request(messages)).await;
+    answer(refused).unwrap_err()
 }
 
 /// The journal holds less than has happened.

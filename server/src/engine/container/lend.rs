@@ -106,11 +106,17 @@ impl Actor {
 
 /// The process may have ended, and its number may be another's: it is found by the container's id.
 fn open(container: &Container) -> Result<Root, FileError> {
-    match container.pid.filter(|_| container.state.has_process()) {
-        Some(pid) => Root::of_process(pid, &container.id.to_string()),
-        None if container.spec.read_only_root => Root::of_mounts(&container.root, Writable::No),
-        None => Root::of_mounts(&container.root, Writable::Yes),
+    let Container { spec, root, .. } = container;
+    if let Some(pid) = container.pid.filter(|_| container.state.has_process()) {
+        return Root::of_process(pid, &container.id.to_string());
     }
+    let writable = if spec.read_only_root {
+        Writable::No
+    } else {
+        Writable::Yes
+    };
+    let targets: Vec<_> = spec.mounts.iter().map(|mount| &*mount.target).collect();
+    Root::of_mounts(root, writable, &targets)
 }
 
 #[cfg(test)]

@@ -181,7 +181,7 @@ async fn zeros_that_stand_for_gigabytes_stop_with_their_caller() {
     let zeros = zstd::encode_all(&vec![0; 64 << 20][..], 1).unwrap();
     let (pieces, upload) = inlet();
     let stop = CancellationToken::new();
-    let reader = Inlet::new(upload, stop.clone());
+    let reader = Inlet::new(upload, patience(&stop));
     let (root, token) = (place.root(), stop.clone());
     let work = spawn_blocking(move || unpack(&root, &into("/"), reader, &token));
     pieces.send(Piece::Data(frame.into())).await.unwrap();
@@ -205,7 +205,7 @@ async fn an_upload_without_its_end_leaves_no_half_file() {
     let place = Place::new();
     let (pieces, upload) = inlet();
     let stop = CancellationToken::new();
-    let reader = Inlet::new(upload, stop.clone());
+    let reader = Inlet::new(upload, patience(&stop));
     let root = place.root();
     let work = spawn_blocking(move || unpack(&root, &into("/"), reader, &stop));
     let archive = Archive::default()

@@ -6,10 +6,12 @@
     reason = "tests fail by panicking, and join their threads"
 )]
 
+mod covered;
 mod hostile;
 mod races;
 mod round_trip;
 mod single;
+mod turns;
 
 use std::fs;
 use std::io::Write as _;
@@ -79,9 +81,13 @@ fn into(path: &str) -> Unpack {
     }
 }
 
+fn patience(stop: &CancellationToken) -> Patience {
+    Turns::default().patience(stop.clone())
+}
+
 /// Archives a path.
 async fn packed(root: Root, path: &str) -> Result<Vec<u8>, FileError> {
-    let (outlet, mut chunks) = outlet(CancellationToken::new());
+    let (outlet, mut chunks) = outlet(patience(&CancellationToken::new()));
     let path = path.to_owned();
     let work = spawn_blocking(move || {
         let (held, _) = open_any(&root, &path, LastLink::Itself)?;
@@ -98,7 +104,7 @@ async fn packed(root: Root, path: &str) -> Result<Vec<u8>, FileError> {
 async fn unpacked(root: Root, what: Unpack, archive: &[u8]) -> Result<Unpacked, Partial> {
     let (pieces, upload) = inlet();
     let stop = CancellationToken::new();
-    let reader = Inlet::new(upload, stop.clone());
+    let reader = Inlet::new(upload, patience(&stop));
     let work = spawn_blocking(move || unpack(&root, &what, reader, &stop));
     for piece in archive.chunks(1_000) {
         drop(

@@ -3,7 +3,7 @@
 use std::io::{Read, repeat};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, openat};
 
 use super::*;
 
@@ -45,6 +45,27 @@ fn a_file_is_replaced_as_a_whole_and_keeps_its_mode() {
     assert_eq!(failed, FileError::Stopped);
     assert_eq!(fs::read(place.inside("file")).unwrap(), b"new content");
     assert_eq!(names(&place.inside("")), ["file"], "nothing is left behind");
+}
+
+#[test]
+fn a_file_has_no_name_before_it_is_whole() {
+    struct Look(PathBuf, bool);
+    impl Read for Look {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            self.1 = names(&self.0).is_empty();
+            Ok(0)
+        }
+    }
+    let place = Place::new();
+    let flags = OFlags::TMPFILE | OFlags::RDWR;
+    if openat(CWD, place.inside(""), flags, Mode::RWXU).is_err() {
+        // Then it has another name, and a crash leaves it.
+        return;
+    }
+    let mut look = Look(place.inside(""), false);
+    write(&place.root(), &to("/file"), &mut look).unwrap();
+    assert!(look.1, "there is nothing to leave behind");
+    assert_eq!(names(&place.inside("")), ["file"]);
 }
 
 #[test]

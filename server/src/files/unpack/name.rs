@@ -9,7 +9,7 @@ use crate::model::limits::MAX_PATH_BYTES;
 
 /// A relative path without `.`, `..` and empty steps. Empty for the target itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Name(Vec<u8>);
+pub(super) struct Name(Box<[u8]>);
 
 impl Name {
     /// Reads a name of an archive.
@@ -24,7 +24,7 @@ impl Name {
         if text.contains(&0) {
             return refused("has a zero byte");
         }
-        let mut path: Vec<u8> = Vec::with_capacity(text.len());
+        let mut path: Vec<u8> = Vec::new();
         for step in text.split(|byte| *byte == b'/') {
             match step {
                 b"" | b"." => continue,
@@ -37,7 +37,8 @@ impl Name {
         if path.len() > MAX_PATH_BYTES {
             return Err(FileError::archive("a name is too long"));
         }
-        Ok(Self(path))
+        // Exactly as long: there may be many.
+        Ok(Self(path.into_boxed_slice()))
     }
 
     /// The whole path.
@@ -71,7 +72,7 @@ impl Name {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_slice() {
+        match &*self.0 {
             b"" => f.write_str("./"),
             path => f.write_str(&shown(path)),
         }

@@ -2,11 +2,13 @@
 //! and opaque directories (image-spec, "Whiteouts") hide what lower layers have, and symbolic links are
 //! followed within the root, as the kernel would.
 //!
-//! Only the files asked for, and the directories and links on the way to them, are kept in memory.
+//! Only the files asked for, and what is on the way to them, without contents, are kept in memory: however often
+//! a layer says something.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 
+use crate::model::limits::MAX_PATH_BYTES;
 use crate::tarball::{Entry, Kind};
 
 /// Largest file that is read.
@@ -23,7 +25,7 @@ enum Node {
     Symlink(String),
     /// Another name of the file at that path.
     Hardlink(String),
-    /// A device: no file to read.
+    /// No file to read, and no way to one: a device, a file where a directory is asked for.
     Special,
 }
 
@@ -40,6 +42,9 @@ pub(super) enum Lookup<'a> {
 /// The tracked part of a root. Feed it all layers, the lowest first.
 #[derive(Debug, Default)]
 pub(super) struct RootFiles {
+    /// The files asked for.
+    wanted: BTreeSet<String>,
+    /// These, and what is on the way to them.
     tracked: BTreeSet<String>,
     nodes: BTreeMap<String, Node>,
     layer: Changes,
@@ -48,23 +53,22 @@ pub(super) struct RootFiles {
 /// What the current layer does to the ones below it.
 #[derive(Debug, Default)]
 struct Changes {
-    removed: Vec<String>,
-    emptied: Vec<String>,
+    removed: BTreeSet<String>,
+    emptied: BTreeSet<String>,
     nodes: BTreeMap<String, Node>,
 }
 
 impl RootFiles {
     /// Will keep what is at `paths` (without a leading `/`) and on the way there.
     pub(super) fn tracking<'a>(paths: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut tracked = BTreeSet::new();
+        let mut files = Self::default();
         for path in paths {
             let ends = path.match_indices('/').map(|(at, _)| at);
-            tracked.extend(ends.chain([path.len()]).map(|end| path[..end].to_owned()));
+            let ends = ends.chain([path.len()]);
+            files.tracked.extend(ends.map(|end| path[..end].to_owned()));
+            files.wanted.insert(path.to_owned());
         }
-        Self {
-            tracked,
-            ..Self::default()
-        }
+        files
     }
 
     /// Takes one entry of the current layer; `data` gives its contents.
@@ -78,14 +82,20 @@ impl RootFiles {
         let path = clean("", path);
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", &path));
         if name == OPAQUE {
-            self.layer.emptied.push(parent.to_owned());
+            if self.matters(parent) {
+                self.layer.emptied.insert(parent.to_owned());
+            }
         } else if let Some(hidden) = name.strip_prefix(WHITEOUT) {
-            self.layer.removed.push(join(parent, hidden));
-        } else if self.tracked.contains(&path) {
-            let node = node(entry, parent, data)?;
+            let hidden = join(parent, hidden);
+            if self.matters(&hidden) {
+                self.layer.removed.insert(hidden);
+            }
+        } else if self.wanted.contains(&path) {
+            let node = wanted_node(entry, parent, data)?;
             self.layer.nodes.insert(path, node);
+        } else if self.tracked.contains(&path) {
+            self.layer.nodes.insert(path, node(entry));
         }
-        self.forget_untracked();
         Ok(())
     }
 
@@ -114,6 +124,8 @@ impl RootFiles {
         for _ in 0..MAX_LINKS {
             match self.step(&path) {
                 Step::Is(lookup) => return lookup,
+                // The kernel gives up, too.
+                Step::GoesOn(next) if next.len() > MAX_PATH_BYTES => break,
                 Step::GoesOn(next) => path = next,
             }
         }
@@ -122,7 +134,7 @@ impl RootFiles {
 
     /// Follows `path` up to the first link, if there is one.
     fn step(&self, path: &str) -> Step<'_> {
-        if !self.tracked.contains(path) {
+        if !self.wanted.contains(path) {
             return Step::Is(Lookup::Untracked(path.to_owned()));
         }
         let ends = path.match_indices('/').map(|(at, _)| at);
@@ -156,12 +168,9 @@ impl RootFiles {
         });
     }
 
-    /// A layer may have any number of whiteouts; those of nothing tracked are dropped at once.
-    fn forget_untracked(&mut self) {
-        let tracked = &self.tracked;
-        let matters = |path: &String| path.is_empty() || tracked.contains(path);
-        self.layer.removed.retain(matters);
-        self.layer.emptied.retain(matters);
+    /// Whether hiding it can hide something tracked.
+    fn matters(&self, path: &str) -> bool {
+        path.is_empty() || self.tracked.contains(path)
     }
 }
 
@@ -170,23 +179,31 @@ enum Step<'a> {
     GoesOn(String),
 }
 
-fn node(entry: &Entry, parent: &str, data: &mut impl Read) -> io::Result<Node> {
-    // A name that is not UTF-8 leads nowhere that is tracked.
-    let link = || std::str::from_utf8(&entry.link).unwrap_or("");
-    match entry.kind {
-        Kind::Directory => Ok(Node::Directory),
-        Kind::Fifo | Kind::Device => Ok(Node::Special),
-        Kind::Symlink => Ok(Node::Symlink(link().to_owned())),
-        Kind::Hardlink => Ok(Node::Hardlink(clean("", link()))),
-        Kind::File if entry.size > MAX_FILE_BYTES => Err(io::Error::new(
+fn wanted_node(entry: &Entry, parent: &str, data: &mut impl Read) -> io::Result<Node> {
+    if entry.kind != Kind::File {
+        return Ok(node(entry));
+    }
+    if entry.size > MAX_FILE_BYTES {
+        return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,
             format!("a file in {parent:?} is larger than {MAX_FILE_BYTES} bytes"),
-        )),
-        Kind::File => {
-            let mut contents = Vec::new();
-            data.read_to_end(&mut contents)?;
-            Ok(Node::File(contents))
-        }
+        ));
+    }
+    let mut contents = Vec::new();
+    data.read_to_end(&mut contents)?;
+    Ok(Node::File(contents))
+}
+
+fn node(entry: &Entry) -> Node {
+    // One that is not UTF-8 leads to nothing tracked; one that is too long, nowhere.
+    let link = std::str::from_utf8(&entry.link).ok();
+    let link = link.filter(|link| link.len() <= MAX_PATH_BYTES);
+    match (entry.kind, link) {
+        (Kind::Directory, _) => Node::Directory,
+        (Kind::Symlink, Some(link)) => Node::Symlink(link.to_owned()),
+        (Kind::Hardlink, Some(link)) => Node::Hardlink(clean("", link)),
+        (Kind::Symlink | Kind::Hardlink, None) => Node::Special,
+        (Kind::File | Kind::Fifo | Kind::Device, _) => Node::Special,
     }
 }
 
@@ -374,6 +391,51 @@ mod tests {
                 "{target}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_said_often_is_kept_once() {
+        let mut root = RootFiles::tracking([PASSWD]);
+        for name in ["etc/.wh.passwd", "etc/.wh..wh..opq", "other/.wh.passwd"] {
+            let entry = entry(Kind::File, name, "", b"");
+            for _ in 0..1_000 {
+                root.visit(&entry, &mut io::empty()).expect("read");
+            }
+        }
+        assert_eq!((root.layer.removed.len(), root.layer.emptied.len()), (1, 1));
+    }
+
+    #[test]
+    fn what_is_on_the_way_is_not_read() {
+        let mut root = RootFiles::tracking(["a/b/c"]);
+        for path in ["a", "a/b"] {
+            let entry = entry(Kind::File, path, "", b"contents");
+            let mut data = &b"contents"[..];
+            root.visit(&entry, &mut data).expect("read");
+            assert_eq!(data.len(), 8, "{path}");
+        }
+        root.end_layer();
+        assert_eq!(root.find("a/b/c"), Lookup::Absent);
+    }
+
+    #[test]
+    fn a_link_that_is_longer_than_any_path_leads_nowhere() {
+        for target in ["x/".repeat(10_000), "/".to_owned() + &"y".repeat(10_000)] {
+            let root = Root::new(&[PASSWD]).layer(&[(Kind::Symlink, "etc/passwd", &target)]);
+            assert_eq!(root.0.find(PASSWD), Lookup::Absent);
+        }
+        // One that grows whenever it is followed.
+        let layer = [(
+            Kind::Symlink,
+            "etc",
+            &*("etc/".to_owned() + &"x/".repeat(2_000)),
+        )];
+        let root = Root::new(&[PASSWD]).layer(&layer);
+        let Lookup::Untracked(next) = root.0.find(PASSWD) else {
+            panic!("it is not followed");
+        };
+        let root = Root::new(&[PASSWD, &next]).layer(&layer);
+        assert_eq!(root.0.find(PASSWD), Lookup::Absent);
     }
 
     #[test]

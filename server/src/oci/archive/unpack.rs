@@ -13,6 +13,8 @@ use crate::tarball::{Entry, Kind, TarReader, decompress};
 
 /// Entries of one archive: each costs a name in memory. An image of 127 layers needs 130.
 const MAX_ENTRIES: usize = 65_536;
+/// Names of all entries, with those that links lead to.
+const MAX_NAMES_BYTES: usize = 16 << 20;
 /// Links followed from one name to its file.
 const MAX_LINKS: usize = 8;
 
@@ -27,10 +29,20 @@ enum Named {
     Link(String),
 }
 
+impl Named {
+    fn target(&self) -> &str {
+        match self {
+            Self::File { .. } => "",
+            Self::Link(target) => target,
+        }
+    }
+}
+
 /// The names in an archive, and what they are.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     names: BTreeMap<String, Named>,
+    names_bytes: usize,
 }
 
 impl Files {
@@ -55,7 +67,13 @@ impl Files {
             Some(there) if *there != named => {
                 Err(invalid(format!("{name:?} is there twice, and differs")))
             }
-            _ => {
+            Some(_) => Ok(()),
+            None => {
+                self.names_bytes += name.len() + named.target().len();
+                if self.names_bytes > MAX_NAMES_BYTES {
+                    let problem = format!("its names have more than {MAX_NAMES_BYTES} bytes");
+                    return Err(invalid(problem));
+                }
                 self.names.insert(name, named);
                 Ok(())
             }
@@ -191,6 +209,17 @@ mod tests {
         files.insert("a".to_owned(), link("b")).expect("new");
         files.insert("b".to_owned(), link("a")).expect("new");
         assert_eq!(files.find("a"), None);
+    }
+
+    #[test]
+    fn names_have_a_limit_together() {
+        let mut files = Files::default();
+        let long = |number: usize| format!("{number:04000}");
+        let mut insert = |number| files.insert(long(number), Named::Link(long(number)));
+        let kept = (0..10_000)
+            .take_while(|number| insert(*number).is_ok())
+            .count();
+        assert!(kept > 1_000 && kept * 8_000 <= MAX_NAMES_BYTES, "{kept}");
     }
 
     #[test]

@@ -61,6 +61,11 @@ fn of_files() -> Vec<Row> {
             &["path", "want", "have"],
         ),
         (
+            file(F::Covered { path: path() }),
+            R::ContainerNotRunning,
+            &["container", "state"],
+        ),
+        (
             file(F::ReadOnly { path: path() }),
             R::RootReadOnly,
             &["path", "container"],
@@ -70,6 +75,14 @@ fn of_files() -> Vec<Row> {
             file(F::TooDeep {
                 path: path(),
                 limit: 256,
+            }),
+            R::InvalidField,
+            &["firstField"],
+        ),
+        (
+            file(F::Attributes {
+                path: path(),
+                limit: 1 << 20,
             }),
             R::InvalidField,
             &["firstField"],
@@ -100,6 +113,7 @@ fn of_files() -> Vec<Row> {
             R::OperationInProgress,
             &["container", "operation", "requestId"],
         ),
+        (file(F::Stalled), R::Overloaded, &[]),
         (file(F::Stopped), R::CallerCancelled, &["mutationApplied"]),
         (
             of(E::PartialWrite {
@@ -640,7 +654,7 @@ fn documented_detail(code: Code, reason: R) -> &'static str {
             | R::MethodNotSupported
             | R::Deadline,
         ) => "",
-        (_, R::HostResources) | (Code::OutOfRange | Code::Unavailable, _) => "",
+        (_, R::HostResources | R::Overloaded) | (Code::OutOfRange | Code::Unavailable, _) => "",
         (Code::Internal | Code::Cancelled, _) => "",
         (Code::InvalidArgument | Code::Unimplemented, _) => "BadRequest",
         (Code::FailedPrecondition, _) => "PreconditionFailure",

@@ -14,7 +14,7 @@ pub(super) fn by_name() -> BTreeMap<String, i64> {
         .collect()
 }
 
-fn sizes() -> [(&'static str, u64); 25] {
+fn sizes() -> [(&'static str, u64); 27] {
     [
         ("max_log_entry_bytes", l::MAX_LOG_ENTRY_BYTES as u64),
         ("max_log_batch_bytes", l::MAX_LOG_BATCH_BYTES as u64),
@@ -35,6 +35,11 @@ fn sizes() -> [(&'static str, u64); 25] {
         ("min_memory_bytes", l::MIN_MEMORY_BYTES),
         ("max_archive_bytes", l::MAX_ARCHIVE_BYTES),
         ("max_archive_chunk_bytes", l::MAX_ARCHIVE_CHUNK as u64),
+        (
+            "max_archive_directory_bytes",
+            l::MAX_ARCHIVE_DIRECTORY_BYTES as u64,
+        ),
+        ("max_attributes_bytes", l::MAX_ATTRIBUTES_BYTES as u64),
         ("max_stdio_chunk_bytes", l::MAX_STDIO_CHUNK as u64),
         ("max_replay_bytes", l::MAX_REPLAY_BYTES),
         ("max_sync_stdin_bytes", l::MAX_SYNC_STDIN_BYTES as u64),
@@ -52,8 +57,8 @@ fn counts() -> [(&'static str, u64); 21] {
         ("default_page_size", l::DEFAULT_PAGE as u64),
         ("max_page_size", l::MAX_PAGE as u64),
         ("max_containers", l::MAX_CONTAINERS as u64),
+        ("max_file_calls", l::MAX_FILE_CALLS as u64),
         ("max_archive_depth", l::MAX_ARCHIVE_DEPTH as u64),
-        ("max_archive_directories", l::MAX_ARCHIVE_DIRECTORIES as u64),
         ("max_labels", l::MAX_LABELS as u64),
         ("max_env", l::MAX_ENV as u64),
         ("max_mounts", l::MAX_MOUNTS as u64),
@@ -70,7 +75,7 @@ fn counts() -> [(&'static str, u64); 21] {
     ]
 }
 
-fn times() -> [(&'static str, u64); 11] {
+fn times() -> [(&'static str, u64); 12] {
     let seconds = |time: Duration| time.as_secs();
     [
         ("log_idle_seconds", seconds(l::LOG_IDLE_INTERVAL)),
@@ -81,6 +86,7 @@ fn times() -> [(&'static str, u64); 11] {
         ("exec_kept_seconds", seconds(l::EXEC_KEPT)),
         ("max_exec_timeout_seconds", seconds(l::MAX_EXEC_TIMEOUT)),
         ("drain_after_exit_seconds", seconds(l::DRAIN_AFTER_EXIT)),
+        ("transfer_stall_seconds", seconds(l::TRANSFER_STALL)),
         ("reattach_grace_seconds", seconds(l::REATTACH_GRACE)),
         (
             "default_progress_interval_seconds",
