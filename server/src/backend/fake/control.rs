@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::process::Process;
+use super::world::is_alive;
 use super::{Fake, Fault, Hold, Operation, When};
 use crate::backend::{BackendError, FoundState, Start, Status, WaitStatus};
 use crate::model::spec::Resources;
-use crate::model::{Container, ContainerId, Digest, Signal};
+use crate::model::{Container, ContainerId, Digest, ExecId, Signal};
 
 /// Makes things happen in a [`Fake`], and shows what is in it. Clones are the same.
 #[derive(Debug, Clone)]
@@ -132,6 +133,17 @@ impl FakeControl {
         process.is_some()
     }
 
+    /// Ends an exec. `false` if there is none that lives.
+    #[must_use]
+    pub fn exit_exec(&self, id: ExecId, status: WaitStatus) -> bool {
+        let Some(process) = self.exec(id).filter(|process| is_alive(process)) else {
+            return false;
+        };
+        process.end(status);
+        self.show(&process);
+        true
+    }
+
     /// Removes a task behind everybody's back. Its end is seen as lost at the next connect.
     /// `false` if there is none.
     #[must_use]
@@ -212,12 +224,13 @@ impl FakeControl {
         self.fake.world.lock().tasks.get(&id).cloned()
     }
 
+    fn exec(&self, id: ExecId) -> Option<Arc<Process>> {
+        let world = self.fake.world.lock();
+        world.execs.get(&id).map(|(_, process)| Arc::clone(process))
+    }
+
     fn living(&self, id: ContainerId) -> Option<Arc<Process>> {
-        let process = self.process(id)?;
-        match process.state() {
-            FoundState::Stopped(_) => None,
-            FoundState::Created | FoundState::Running | FoundState::Paused => Some(process),
-        }
+        self.process(id).filter(|process| is_alive(process))
     }
 
     /// Lets the handles see what happened, unless nobody can.

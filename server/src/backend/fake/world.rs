@@ -198,7 +198,9 @@ impl World {
             process.end(WaitStatus::Lost);
             process.publish();
         }
-        for process in self.tasks.values() {
+        // Execs first: the end of a run is that of its execs, too.
+        let execs = self.execs.values().map(|(_, process)| process);
+        for process in execs.chain(self.tasks.values()) {
             process.publish();
         }
     }
@@ -209,6 +211,6 @@ impl World {
     }
 }
 
-fn is_alive(process: &Process) -> bool {
+pub(super) fn is_alive(process: &Process) -> bool {
     !matches!(process.state(), FoundState::Stopped(_))
 }

@@ -76,6 +76,8 @@ pub(super) struct LiveExec {
     process: Option<ProcessHandle>,
     /// Those who wait for its start; the first of them has asked for it.
     starting: Vec<Reply<StartedExec>>,
+    /// Whether its start is under way, and will tell.
+    is_launching: bool,
     /// Those who wait for it to be forgotten.
     deletions: Vec<Reply<()>>,
     /// Whether it was killed because its time was over.
@@ -131,6 +133,7 @@ impl LiveExec {
             stream: None,
             process: None,
             starting: Vec::new(),
+            is_launching: false,
             deletions: Vec::new(),
             timed_out: false,
             is_cut: false,

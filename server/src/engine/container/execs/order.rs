@@ -143,7 +143,7 @@ impl Actor {
         };
         match live.exec.state {
             ExecState::Created => {}
-            ExecState::Starting => return wait_with(&mut live.starting, reply),
+            ExecState::Starting => return self.join_exec_start(id, reply),
             ExecState::Running | ExecState::Exited | ExecState::Failed => {
                 let exec = live.exec.clone();
                 let changed = false;
@@ -158,6 +158,16 @@ impl Actor {
             live.starting.push(reply);
         }
         self.begin_exec(span, cause, id).await;
+    }
+
+    /// Waits for the start that is under way, or to be looked up after a doubt.
+    fn join_exec_start(&mut self, id: ExecId, reply: Reply<StartedExec>) {
+        if let Err(error) = self.core.require_backend() {
+            return drop(reply.send(Err(error)));
+        }
+        if let Ok(live) = self.exec(id) {
+            wait_with(&mut live.starting, reply);
+        }
     }
 
     /// An exec belongs to one run of its container.

@@ -86,13 +86,12 @@ impl Actor {
         let Some(task) = self.task.clone() else {
             return;
         };
-        let (state, process) = match self.exec(id) {
-            Ok(live) => (live.exec.state, live.process.clone()),
+        let (state, process, is_launching) = match self.exec(id) {
+            Ok(live) => (live.exec.state, live.process.clone(), live.is_launching),
             Err(_) => return,
         };
         match (state, found) {
-            // Its start is under way, and will tell.
-            (ExecState::Starting, _) if self.has_start_under_way(id) => {}
+            (ExecState::Starting, _) if is_launching => {}
             (ExecState::Starting, None) => {
                 self.exec_failed(id, Failure::StartInterrupted, None).await;
             }
@@ -117,12 +116,6 @@ impl Actor {
             }
             (ExecState::Created | ExecState::Exited | ExecState::Failed, _) => {}
         }
-    }
-
-    /// A start of this server has a stream, and is doubted only once it has been answered.
-    fn has_start_under_way(&self, id: ExecId) -> bool {
-        let live = self.execs.by_id.get(&id);
-        live.is_some_and(|live| !live.starting.is_empty())
     }
 
     async fn discard_created(&mut self, id: ExecId, task: &TaskHandle) {

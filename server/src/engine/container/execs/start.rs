@@ -37,6 +37,7 @@ impl Actor {
         if let Ok(live) = self.exec(id) {
             let stream = core.exec_stream(&live.exec);
             live.stream = Some(stream.clone());
+            live.is_launching = true;
             let exec = live.exec.clone();
             let start = move |stdio| StartExec {
                 container,
@@ -61,9 +62,10 @@ impl Actor {
         id: ExecId,
         result: Result<ProcessHandle, BackendError>,
     ) {
-        let is_awaited = self
-            .exec(id)
-            .is_ok_and(|live| live.exec.state == ExecState::Starting);
+        let is_awaited = self.exec(id).is_ok_and(|live| {
+            live.is_launching = false;
+            live.exec.state == ExecState::Starting
+        });
         match result {
             Ok(process) if is_awaited => self.exec_runs(id, process).await,
             // It was given up meanwhile, with its container's run.
@@ -175,9 +177,8 @@ impl Actor {
             .exec(change)
             .event(event, Some(cause));
         self.commit_exec_observed(draft).await;
-        if let Ok(live) = self.exec(id)
-            && let Some(error) = error
-        {
+        if let Ok(live) = self.exec(id) {
+            let error = error.unwrap_or_else(|| Error::exec_not_running(&live.exec));
             live.refuse_start(&error);
         }
         self.begin_abandon(stream, id);
