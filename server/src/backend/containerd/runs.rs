@@ -144,10 +144,12 @@ impl<K: Key> Runs<K> {
         }
     }
 
-    /// Watches a run that was found, alive or with `exit` known.
+    /// Watches a run that was found, alive or with `exit` known. Its pid is 0 if whoever found it was not
+    /// told: then it is the one that is watched already, if there is one.
     pub(super) fn adopt(&self, name: K, pid: u32, exit: Option<Exit>) -> Arc<RunState> {
         let mut inner = self.inner.lock();
-        if let Some(live) = inner.live.get(&name).filter(|live| live.pid == Some(pid)) {
+        let is_meant = |live: &&Live| live.pid.is_some_and(|known| known == pid || pid == 0);
+        if let Some(live) = inner.live.get(&name).filter(is_meant) {
             let state = Arc::clone(&live.state);
             if let Some(exit) = exit {
                 inner.settle(name, exit);
@@ -395,6 +397,16 @@ mod tests {
         let second = runs.adopt(name, 7, Some(exit(2)));
         assert_eq!(*first.exit().borrow(), Some(exit(2)));
         assert_eq!(*second.exit().borrow(), Some(exit(2)));
+    }
+
+    #[test]
+    fn a_run_found_without_its_pid_is_the_one_that_is_watched() {
+        let (runs, name) = (Runs::default(), some_name());
+        let first = runs.adopt(name, 7, None);
+        let second = runs.adopt(name, 0, None);
+        runs.exited(name, 7, exit(3));
+        assert_eq!(*first.exit().borrow(), Some(exit(3)));
+        assert_eq!(*second.exit().borrow(), Some(exit(3)));
     }
 
     #[test]

@@ -144,6 +144,16 @@ impl FakeControl {
         true
     }
 
+    /// Whoever holds an exec does not answer, until [`Self::show_exec`].
+    pub fn hide_exec(&self, id: ExecId) {
+        self.fake.world.lock().hidden.insert(id);
+    }
+
+    /// Whoever holds an exec answers again.
+    pub fn show_exec(&self, id: ExecId) {
+        self.fake.world.lock().hidden.remove(&id);
+    }
+
     /// Removes a task behind everybody's back. Its end is seen as lost at the next connect.
     /// `false` if there is none.
     #[must_use]

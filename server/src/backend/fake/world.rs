@@ -24,6 +24,8 @@ pub(super) struct World {
     pub(super) tasks: HashMap<ContainerId, Arc<Process>>,
     /// Execs, each with its container: they end with its task.
     pub(super) execs: HashMap<ExecId, (ContainerId, Arc<Process>)>,
+    /// Execs whose holder does not answer: only that they are there is known.
+    pub(super) hidden: HashSet<ExecId>,
     /// What each container was last started with.
     pub(super) starts: HashMap<ContainerId, Start>,
     /// Ids of configs, by reference.
@@ -112,9 +114,17 @@ impl World {
     }
 
     pub(super) fn find_exec(&self, id: ExecId) -> Option<FoundTask> {
-        self.execs.get(&id).map(|(_, process)| FoundTask {
-            pid: process.pid(),
-            state: process.state(),
+        let (_, process) = self.execs.get(&id)?;
+        Some(if self.hidden.contains(&id) {
+            FoundTask {
+                pid: 0,
+                state: FoundState::Running,
+            }
+        } else {
+            FoundTask {
+                pid: process.pid(),
+                state: process.state(),
+            }
         })
     }
 

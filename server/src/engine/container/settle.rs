@@ -82,8 +82,7 @@ impl Actor {
     }
 
     async fn settle_starting(&mut self, found: Found) {
-        let is_hidden = |task: &FoundTask| task.state == FoundState::Running && task.pid == 0;
-        if found.task.as_ref().is_some_and(is_hidden) {
+        if found.task.as_ref().is_some_and(FoundTask::is_hidden) {
             // Whoever holds the process does not answer, so it is not known which run it is of.
             self.raise(Doubt::Container);
             return self.retry_later();

@@ -15,6 +15,12 @@ impl Up {
         created.await.unwrap().value.id
     }
 
+    async fn create_started_exec(&self, container: &str, spec: ExecSpec) -> ExecId {
+        let id = self.create_exec(container, spec).await;
+        self.start_exec(id).await.unwrap();
+        id
+    }
+
     fn start_exec(
         &self,
         id: ExecId,
@@ -105,5 +111,47 @@ fn a_start_under_way_is_not_doubted_because_the_backend_came_back_meanwhile() {
         assert_eq!(up.exec_state(id), ExecState::Starting);
         hold.release();
         assert!(start.await.unwrap().unwrap().changed);
+    });
+}
+
+#[test]
+fn an_exec_whose_holder_is_slow_to_answer_a_new_server_is_watched_once_it_does() {
+    let mut world = World::new();
+    let (container, id) = world.run(async |up| {
+        let container = up.create_started("a").await;
+        (container, up.create_started_exec("a", sleeper()).await)
+    });
+    world.crash();
+    world.control.hide_exec(id);
+    world.boot();
+    world.run(async |up| {
+        up.pass(Duration::from_secs(1)).await;
+        assert_eq!(up.exec_state(id), ExecState::Running);
+        up.control.show_exec(id);
+        up.pass(limits::RETRY_MAX).await;
+        assert!(up.control.exit_exec(id, WaitStatus::Exited(3)));
+        up.quiet().await;
+        assert_eq!(up.story(container).await[4..], ["exec exited 1 with 3"]);
+    });
+}
+
+#[test]
+fn a_start_in_doubt_whose_holder_is_slow_to_answer_is_not_told_before_it_does() {
+    World::new().run(async |up| {
+        up.create_started("a").await;
+        let id = up.create_exec("a", sleeper()).await;
+        up.control.hide_exec(id);
+        up.control.inject(
+            Operation::StartExec,
+            When::Next,
+            Fault::ActThenFail(unknown()),
+        );
+        assert_unavailable(up.start_exec(id).await, Applied::Unknown);
+        up.pass(Duration::from_secs(1)).await;
+        assert_eq!(up.exec_state(id), ExecState::Starting);
+        up.control.show_exec(id);
+        up.pass(limits::RETRY_MAX).await;
+        assert_ne!(up.exec(id).pid, Some(0));
+        assert_eq!(up.exec_state(id), ExecState::Running);
     });
 }

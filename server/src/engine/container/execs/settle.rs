@@ -92,6 +92,10 @@ impl Actor {
         };
         match (state, found) {
             (ExecState::Starting, _) if is_launching => {}
+            (ExecState::Starting | ExecState::Running, Some(found)) if found.is_hidden() => {
+                tracing::debug!(exec = %id, "whoever holds an exec does not answer yet");
+                self.look_for_exec(id);
+            }
             (ExecState::Starting, None) => {
                 self.exec_failed(id, Failure::StartInterrupted, None).await;
             }
@@ -131,6 +135,7 @@ impl Actor {
     fn watch_again(&mut self, id: ExecId, process: crate::backend::ProcessHandle) {
         let Ok(live) = self.exec(id) else { return };
         live.process = Some(process.clone());
+        live.failures = 0;
         let limit = live.exec.spec.timeout.map(|limit| {
             let since = live.exec.start_time.unwrap_or_else(SystemTime::now);
             let passed = SystemTime::now().duration_since(since);
