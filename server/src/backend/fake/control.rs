@@ -144,6 +144,13 @@ impl FakeControl {
         true
     }
 
+    /// The signals that an exec was sent, in order.
+    #[must_use]
+    pub fn exec_signals(&self, id: ExecId) -> Vec<Signal> {
+        let exec = self.exec(id);
+        exec.map_or_else(Vec::new, |process| process.signals())
+    }
+
     /// Whoever holds an exec does not answer, until [`Self::show_exec`].
     pub fn hide_exec(&self, id: ExecId) {
         self.fake.world.lock().hidden.insert(id);

@@ -29,6 +29,15 @@ impl Up {
         async move { engine.start_exec(cause("start"), id).await }
     }
 
+    fn delete_exec(
+        &self,
+        id: ExecId,
+        request: &str,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
+        let (engine, cause) = (self.engine.clone(), cause(request));
+        async move { engine.delete_exec(cause, id, true).await }
+    }
+
     fn exec(&self, id: ExecId) -> Arc<Exec> {
         self.engine.exec(id).unwrap()
     }
@@ -45,6 +54,13 @@ fn sleeper() -> ExecSpec {
             ..ProcessSpec::default()
         },
         ..ExecSpec::default()
+    }
+}
+
+fn limited(limit: Duration) -> ExecSpec {
+    ExecSpec {
+        timeout: Some(limit),
+        ..sleeper()
     }
 }
 
@@ -153,5 +169,73 @@ fn a_start_in_doubt_whose_holder_is_slow_to_answer_is_not_told_before_it_does() 
         up.pass(limits::RETRY_MAX).await;
         assert_ne!(up.exec(id).pid, Some(0));
         assert_eq!(up.exec_state(id), ExecState::Running);
+    });
+}
+
+#[test]
+fn an_exec_whose_time_is_over_while_the_backend_is_away_is_killed_when_it_is_back() {
+    World::new().run(async |up| {
+        let container = up.create_started("a").await;
+        let id = up
+            .create_started_exec("a", limited(Duration::from_secs(10)))
+            .await;
+        up.control.disconnect();
+        up.pass(Duration::from_secs(10)).await;
+        assert_eq!(up.exec_state(id), ExecState::Running);
+        up.control.connect();
+        up.pass_until(|up| up.exec_state(id) == ExecState::Exited)
+            .await;
+        assert_eq!(up.story(container).await[4..], ["exec timed out 1"]);
+    });
+}
+
+#[test]
+fn a_forced_deletion_of_an_exec_kills_it_however_often_that_fails() {
+    World::new().run(async |up| {
+        up.create_started("a").await;
+        let id = up.create_started_exec("a", sleeper()).await;
+        for nth in 1..=3 {
+            let fault = Fault::Fail(unavailable(Applied::No));
+            up.control
+                .inject(Operation::KillExec, When::Nth(nth), fault);
+        }
+        let delete = up.go(up.delete_exec(id, "one")).await;
+        let joined = up.go(up.delete_exec(id, "two")).await;
+        up.pass_until(|up| up.engine.exec(id).is_err()).await;
+        delete.await.unwrap().unwrap();
+        joined.await.unwrap().unwrap();
+        assert_eq!(up.control.calls(Operation::KillExec), 4);
+    });
+}
+
+#[test]
+fn a_forced_deletion_of_an_exec_is_refused_while_the_backend_is_away() {
+    World::new().run(async |up| {
+        up.create_started("a").await;
+        let id = up.create_started_exec("a", sleeper()).await;
+        up.control.disconnect();
+        assert_unavailable(up.delete_exec(id, "delete").await, Applied::No);
+        up.control.connect();
+        up.quiet().await;
+        assert_eq!(up.control.exec_signals(id), []);
+        up.delete_exec(id, "again").await.unwrap();
+    });
+}
+
+#[test]
+fn an_exec_that_is_deleted_before_a_new_server_has_found_it_is_killed_then() {
+    let mut world = World::new();
+    let id = world.run(async |up| {
+        up.create_started("a").await;
+        up.create_started_exec("a", sleeper()).await
+    });
+    world.crash();
+    world.control.hide_exec(id);
+    world.boot();
+    world.run(async |up| {
+        let delete = up.go(up.delete_exec(id, "delete")).await;
+        up.control.show_exec(id);
+        up.pass(limits::RETRY_MAX).await;
+        delete.await.unwrap().unwrap();
     });
 }

@@ -55,7 +55,7 @@ pub(super) enum Outcome {
     Signaled {
         id: ExecId,
         claim: Option<Claim>,
-        reply: Option<Reply<()>>,
+        reply: Reply<()>,
         result: Result<(), BackendError>,
     },
     /// What was left of it in the backend is gone.

@@ -142,6 +142,7 @@ impl Actor {
             limit.saturating_sub(passed.unwrap_or(Duration::ZERO))
         });
         self.watch_exec(id, process, limit);
+        self.kill_if_unwanted(id);
     }
 
     /// Takes up its streams, beside.
