@@ -108,7 +108,10 @@ impl World {
     /// The process that is meant, or, if it is gone, one like it that nothing will happen to.
     pub(super) fn attach_exec(&self, id: ExecId, found: FoundTask) -> Arc<Process> {
         match self.execs.get(&id) {
-            Some((_, process)) if process.pid() == found.pid => Arc::clone(process),
+            Some((_, process)) if process.pid() == found.pid => {
+                process.publish();
+                Arc::clone(process)
+            }
             _ => Arc::new(Process::new(found.pid, found.state)),
         }
     }
@@ -202,15 +205,14 @@ impl World {
         sizes.sum::<u64>().saturating_mul(UNPACKED_RATIO)
     }
 
-    /// Shows all handles what happened while nobody could see it.
+    /// Shows the handles of runs what happened while nobody could see it. What happened to execs is seen
+    /// once they are looked for.
     pub(super) fn settle(&mut self) {
         for process in self.lost.drain(..) {
             process.end(WaitStatus::Lost);
             process.publish();
         }
-        // Execs first: the end of a run is that of its execs, too.
-        let execs = self.execs.values().map(|(_, process)| process);
-        for process in execs.chain(self.tasks.values()) {
+        for process in self.tasks.values() {
             process.publish();
         }
     }

@@ -3,7 +3,7 @@
 use super::*;
 
 use crate::model::exec::ExecSpec;
-use crate::model::{Exec, ExecId, ExecState};
+use crate::model::{Exec, ExecId, ExecState, State};
 
 impl Up {
     async fn create_exec(&self, container: &str, spec: ExecSpec) -> ExecId {
@@ -237,5 +237,30 @@ fn an_exec_that_is_deleted_before_a_new_server_has_found_it_is_killed_then() {
         up.control.show_exec(id);
         up.pass(limits::RETRY_MAX).await;
         delete.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn an_exec_that_ended_by_itself_before_its_container_while_the_backend_was_away_keeps_its_code() {
+    World::new().run(async |up| {
+        let container = up.create_started("a").await;
+        let ended = up.create_started_exec("a", sleeper()).await;
+        let hidden = up.create_started_exec("a", sleeper()).await;
+        up.control.disconnect();
+        up.quiet().await;
+        up.control.hide_exec(hidden);
+        assert!(up.control.exit_exec(ended, WaitStatus::Exited(0)));
+        assert!(up.control.exit(container, WaitStatus::Exited(5)));
+        up.control.connect();
+        up.pass_until(|up| up.state("a") == State::Exited).await;
+        assert_eq!(
+            up.story(container).await[6..],
+            [
+                "exec exited 1 with 0",
+                // Nobody could tell, but nothing outlives its container.
+                "exec exited 1 with 137",
+                "exited 1 with 5",
+            ]
+        );
     });
 }

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, sleep, timeout_at};
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::order::acted_on;
+use super::settle::look_up;
 use super::{LiveExec, Outcome};
-use crate::backend::{BackendError, Exit, Process, ProcessHandle, WaitStatus};
+use crate::backend::{
+    BackendError, Exit, FoundState, FoundTask, Process, ProcessHandle, WaitStatus,
+};
 use crate::engine::Error;
 use crate::engine::container::actor::Actor;
 use crate::engine::container::command::Reply;
@@ -19,7 +23,7 @@ use crate::model::{
 };
 
 /// How long the end of a container waits for those of its execs. They come first, since the kernel ends
-/// a process namespace's init last; what is later than this was lost.
+/// a process namespace's init last; what is later than this is asked for, and lost if that takes as long.
 const ENDS_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Actor {
@@ -259,7 +263,28 @@ impl Actor {
         while self.execs.live().any(is_open) {
             match timeout_at(deadline, self.execs.next_outcome()).await {
                 Ok(outcome) => Box::pin(self.exec_outcome(outcome)).await,
-                Err(_) => return,
+                Err(_) => return self.ask_for_exec_ends().await,
+            }
+        }
+    }
+
+    /// Asks once for the ends that nobody has told: an exec may have ended by itself, before its
+    /// container, while the backend was away.
+    async fn ask_for_exec_ends(&mut self) {
+        let Some(task) = self.task.clone() else {
+            return;
+        };
+        let running = self.execs.live();
+        let running = running.filter(|live| live.exec.state == ExecState::Running);
+        let asked = join_all(running.map(|live| look_up(&task, live.exec.id)));
+        let found = timeout(ENDS_PATIENCE, asked).await.unwrap_or_default();
+        for (id, found) in found {
+            if let Ok(Some(FoundTask {
+                state: FoundState::Stopped(exit),
+                ..
+            })) = found
+            {
+                self.exec_ended(id, exit).await;
             }
         }
     }

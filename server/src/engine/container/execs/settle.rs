@@ -162,7 +162,7 @@ impl Actor {
     }
 }
 
-async fn look_up(
+pub(super) async fn look_up(
     task: &TaskHandle,
     id: ExecId,
 ) -> (ExecId, Result<Option<FoundTask>, BackendError>) {
