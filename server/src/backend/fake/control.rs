@@ -9,7 +9,7 @@ use super::world::is_alive;
 use super::{Fake, Fault, Hold, Operation, When};
 use crate::backend::{BackendError, FoundState, Start, Status, WaitStatus};
 use crate::model::spec::Resources;
-use crate::model::{Container, ContainerId, Digest, ExecId, Signal};
+use crate::model::{Container, ContainerId, Digest, ExecId, Signal, TerminalSize};
 
 /// Makes things happen in a [`Fake`], and shows what is in it. Clones are the same.
 #[derive(Debug, Clone)]
@@ -151,6 +151,13 @@ impl FakeControl {
         exec.map_or_else(Vec::new, |process| process.signals())
     }
 
+    /// The sizes that an exec's terminal was given since its start, in order.
+    #[must_use]
+    pub fn exec_sizes(&self, id: ExecId) -> Vec<TerminalSize> {
+        let exec = self.exec(id);
+        exec.map_or_else(Vec::new, |process| process.sizes())
+    }
+
     /// Whoever holds an exec does not answer, until [`Self::show_exec`].
     pub fn hide_exec(&self, id: ExecId) {
         self.fake.world.lock().hidden.insert(id);
@@ -229,6 +236,13 @@ impl FakeControl {
     pub fn signals(&self, id: ContainerId) -> Vec<Signal> {
         let process = self.process(id);
         process.map_or_else(Vec::new, |process| process.signals())
+    }
+
+    /// The sizes that the terminal of the container's present task was given since its start, in order.
+    #[must_use]
+    pub fn sizes(&self, id: ContainerId) -> Vec<TerminalSize> {
+        let process = self.process(id);
+        process.map_or_else(Vec::new, |process| process.sizes())
     }
 
     /// The limits that the container's present task was given last.

@@ -91,7 +91,12 @@ impl Actor {
         match (attached, found.task.map(|task| task.state)) {
             (Some(task), Some(state)) if self.is_new_run(&state) => {
                 let stream = self.stream_of_run();
-                self.run_began(Launched { task, stream }).await;
+                let launched = Launched {
+                    task,
+                    stream,
+                    terminal_size: None,
+                };
+                self.run_began(launched).await;
                 self.adopt_streams();
             }
             (task, state) => {
@@ -172,6 +177,7 @@ impl Actor {
             let launched = Launched {
                 task: handle,
                 stream: self.stream_of_run(),
+                terminal_size: None,
             };
             self.watch_run(launched);
             self.oom_seen = oom_seen;

@@ -2,8 +2,9 @@
 
 use super::*;
 
+use crate::engine::container::command::{Early, Order, ResizeOrder};
 use crate::model::exec::ExecSpec;
-use crate::model::{Exec, ExecId, ExecState, State};
+use crate::model::{Exec, ExecId, ExecState, State, TerminalSize};
 
 impl Up {
     async fn create_exec(&self, container: &str, spec: ExecSpec) -> ExecId {
@@ -61,6 +62,23 @@ fn limited(limit: Duration) -> ExecSpec {
     ExecSpec {
         timeout: Some(limit),
         ..sleeper()
+    }
+}
+
+const SMALL: TerminalSize = TerminalSize {
+    rows: 24,
+    columns: 80,
+};
+
+const LARGE: TerminalSize = TerminalSize {
+    rows: 50,
+    columns: 132,
+};
+
+fn with_terminal() -> ProcessSpec {
+    ProcessSpec {
+        terminal: Some(SMALL),
+        ..sleeper().process
     }
 }
 
@@ -262,5 +280,66 @@ fn an_exec_that_ended_by_itself_before_its_container_while_the_backend_was_away_
                 "exited 1 with 5",
             ]
         );
+    });
+}
+
+#[test]
+fn a_size_that_comes_while_an_exec_starts_is_set_once_it_runs() {
+    World::new().run(async |up| {
+        up.create_started("a").await;
+        let spec = ExecSpec {
+            process: with_terminal(),
+            ..sleeper()
+        };
+        let id = up.create_exec("a", spec.clone()).await;
+        let hold = up.control.hold_next(Operation::StartExec);
+        let start = up.go(up.start_exec(id)).await;
+        up.engine.resize_exec(id, LARGE).await.unwrap();
+        hold.release();
+        start.await.unwrap().unwrap();
+        up.quiet().await;
+        assert_eq!(up.control.exec_sizes(id), [LARGE]);
+
+        // One that comes before the start is the start's.
+        let id = up.create_exec("a", spec).await;
+        up.engine.resize_exec(id, LARGE).await.unwrap();
+        up.start_exec(id).await.unwrap();
+        up.quiet().await;
+        assert_eq!(up.control.exec_sizes(id), []);
+    });
+}
+
+#[test]
+fn a_size_that_comes_while_a_container_starts_is_set_once_it_runs() {
+    World::new().run(async |up| {
+        let mut create = request("a");
+        create.spec.process.terminal = Some(SMALL);
+        let id = up.make(create).await.id;
+        let resize = async |size| {
+            let order = |reply| {
+                Order::Resize(ResizeOrder {
+                    size,
+                    early: Early::Keep,
+                    expected_run: None,
+                    reply,
+                })
+            };
+            up.engine.core.ask("a", order).await.unwrap();
+        };
+        resize(LARGE).await;
+        let hold = up.control.hold_next(Operation::Start);
+        let start = up.go(up.starting("a", call("start"))).await;
+        resize(SMALL).await;
+        hold.release();
+        start.await.unwrap().unwrap();
+        up.quiet().await;
+        assert_eq!(up.control.start_of(id).unwrap().terminal_size, Some(LARGE));
+        assert_eq!(up.control.sizes(id), [SMALL]);
+
+        up.stop("a", "stop", grace(0)).await.unwrap();
+        up.start("a", "again").await.unwrap();
+        up.quiet().await;
+        assert_eq!(up.control.start_of(id).unwrap().terminal_size, Some(SMALL));
+        assert_eq!(up.control.sizes(id), []);
     });
 }

@@ -35,7 +35,7 @@ use crate::backend::{BackendError, Exit, FoundTask, ProcessHandle};
 use crate::engine::exec::registry::ExecSnapshot;
 use crate::engine::idempotency::Claim;
 use crate::engine::{Error, StartedExec};
-use crate::model::{Exec, ExecId};
+use crate::model::{Exec, ExecId, TerminalSize};
 use crate::stdio::Stream;
 
 /// Something that was begun for an exec, or for the container beside its operation.
@@ -78,6 +78,8 @@ pub(super) struct LiveExec {
     starting: Vec<Reply<StartedExec>>,
     /// Whether its start is under way, and will tell.
     is_launching: bool,
+    /// The size that its terminal was started with, as far as this server knows.
+    started_size: Option<TerminalSize>,
     /// Those who wait for it to be forgotten.
     deletions: Vec<Reply<()>>,
     /// Whether it was killed because its time was over.
@@ -134,6 +136,7 @@ impl LiveExec {
             process: None,
             starting: Vec::new(),
             is_launching: false,
+            started_size: None,
             deletions: Vec::new(),
             timed_out: false,
             is_cut: false,

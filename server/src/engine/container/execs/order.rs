@@ -204,7 +204,7 @@ impl Actor {
             return drop(reply.send(Err(Error::exec_not_running(&exec))));
         }
         let change = live.change(|exec| exec.terminal_size = Some(size));
-        // Also once it runs: a start that is under way has its size from before.
+        // Also while it starts: what its start does not have of it, the process gets once it runs.
         let draft = self.record.draft_beside().exec(change);
         if let Err(error) = self.commit_exec(draft).await {
             return drop(reply.send(Err(error)));

@@ -38,6 +38,7 @@ impl Actor {
             let stream = core.exec_stream(&live.exec);
             live.stream = Some(stream.clone());
             live.is_launching = true;
+            live.started_size = live.exec.terminal_size;
             let exec = live.exec.clone();
             let start = move |stdio| StartExec {
                 container,
@@ -127,7 +128,27 @@ impl Actor {
             live.answer_start();
             let limit = live.exec.spec.timeout;
             self.watch_exec(id, process, limit);
+            self.catch_up_with_exec_size(id);
             self.kill_if_unwanted(id);
+        }
+    }
+
+    /// Sets the size that was asked for when another one was already on its way to the process.
+    fn catch_up_with_exec_size(&self, id: ExecId) {
+        let Some(live) = self.execs.by_id.get(&id) else {
+            return;
+        };
+        let wanted = live.exec.terminal_size;
+        let (Some(size), Some(process)) = (wanted, live.process.clone()) else {
+            return;
+        };
+        if wanted != live.started_size {
+            self.execs.begin(&tracing::Span::none(), async move {
+                if let Err(error) = process.resize(size).await {
+                    tracing::debug!(exec = %id, %error, "a terminal has the size it was started with");
+                }
+                Outcome::Answered
+            });
         }
     }
 
