@@ -343,3 +343,33 @@ fn a_size_that_comes_while_a_container_starts_is_set_once_it_runs() {
         assert_eq!(up.control.sizes(id), []);
     });
 }
+
+#[test]
+fn who_sees_that_an_exec_was_created_finds_it() {
+    World::new().run(async |up| {
+        up.create_started("a").await;
+        let newest = up.engine.journal().newest();
+        let before = *newest.borrow();
+        // Nothing is stored until the lock is let go of.
+        let lock = up.lock_store();
+        let spec = sleeper();
+        let labels = TextMap::new();
+        let engine = up.engine.clone();
+        let create = CreateExec { spec, labels };
+        let created = up
+            .calls
+            .spawn(async move { engine.create_exec(call("exec"), "a", create).await });
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        drop(lock);
+        // The actor has no turn meanwhile.
+        let began = std::time::Instant::now();
+        while *newest.borrow() == before {
+            assert!(began.elapsed() < Duration::from_secs(30), "no event came");
+            std::thread::yield_now();
+        }
+        assert_eq!(up.engine.execs(Some("a"), None, 10).unwrap().len(), 1);
+        created.await.unwrap().unwrap();
+    });
+}

@@ -123,15 +123,15 @@ impl Execs {
 }
 
 impl LiveExec {
-    fn new(exec: Exec) -> (Self, watch::Receiver<ExecSnapshot>) {
+    fn new(exec: Exec) -> Self {
         let exec = Arc::new(exec);
-        let (publish, snapshot) = watch::channel(ExecSnapshot {
+        let snapshot = ExecSnapshot {
             exec: exec.clone(),
             gone: false,
-        });
-        let live = Self {
+        };
+        Self {
             exec,
-            publish,
+            publish: watch::Sender::new(snapshot),
             stream: None,
             process: None,
             starting: Vec::new(),
@@ -141,8 +141,7 @@ impl LiveExec {
             timed_out: false,
             is_cut: false,
             failures: 0,
-        };
-        (live, snapshot)
+        }
     }
 
     /// A change of its record.
