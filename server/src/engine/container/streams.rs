@@ -109,11 +109,11 @@ impl Actor {
             return drop(reply.send(Err(gone)));
         };
         self.execs.begin(span, async move {
-            let closed = if stream.close_input().await {
-                task.close_stdin().await
-            } else {
-                Ok(())
-            };
+            // First what may fail: as long as the rest is open, it can be asked for again.
+            let closed = task.close_stdin().await;
+            if closed.is_ok() {
+                stream.close_input().await;
+            }
             drop(reply.send(closed.map_err(|error| acted_on(error, gone))));
             Outcome::Answered
         });

@@ -3,6 +3,7 @@
 use super::*;
 
 use crate::engine::container::command::{Early, Order, ResizeOrder};
+use crate::engine::container::execs::ExecOrder;
 use crate::model::exec::ExecSpec;
 use crate::model::{Exec, ExecId, ExecState, State, TerminalSize};
 
@@ -371,5 +372,31 @@ fn who_sees_that_an_exec_was_created_finds_it() {
         }
         assert_eq!(up.engine.execs(Some("a"), None, 10).unwrap().len(), 1);
         created.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn an_end_of_input_that_the_backend_did_not_take_is_told_to_it_again() {
+    World::new().run(async |up| {
+        up.create_started("a").await;
+        let id = up.create_started_exec("a", sleeper()).await;
+        let close = async |exec: Option<ExecId>| {
+            let order = |reply| match exec {
+                Some(id) => Order::Exec(ExecOrder::CloseStdin { id, reply }),
+                None => Order::CloseStdin {
+                    expected_run: None,
+                    reply,
+                },
+            };
+            up.engine.core.ask("a", order).await
+        };
+        for subject in [Some(id), None] {
+            let before = up.control.calls(Operation::CloseStdin);
+            up.control
+                .fail_next(Operation::CloseStdin, unavailable(Applied::No));
+            assert_unavailable(close(subject).await, Applied::No);
+            close(subject).await.unwrap();
+            assert_eq!(up.control.calls(Operation::CloseStdin), before + 2);
+        }
     });
 }
