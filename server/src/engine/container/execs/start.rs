@@ -97,8 +97,7 @@ impl Actor {
             return false;
         }
         let pid = self.record.container().pid;
-        let state = pid.and_then(crate::backend::proc::state);
-        state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+        pid.is_some_and(crate::backend::proc::is_alive)
     }
 
     /// The process runs, and may have ended since.
