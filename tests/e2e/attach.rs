@@ -198,15 +198,7 @@ fn a_signal_overtakes_input_that_the_process_does_not_read() {
 fn an_exec_that_eats_the_containers_memory_is_told_to_be_killed_for_it() {
     scenario(async |world| {
         let client = world.up().await;
-        let small = ContainerSpec {
-            resources: Some(Resources {
-                memory_limit_bytes: Some(32 << 20),
-                ..Default::default()
-            }),
-            ..spec::running(spec::PATIENT)
-        };
-        create(&client, small).await;
-        client.start("box").await.unwrap();
+        run_small(&client, spec::PATIENT).await;
         // Should the killer go on after it, its children are to be next, not the main process.
         let hog = "echo 1000 > /proc/self/oom_score_adj || exit 1; \
             x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo never";
@@ -221,6 +213,60 @@ fn an_exec_that_eats_the_containers_memory_is_told_to_be_killed_for_it() {
         // One that is killed by somebody is not.
         let killed = client.exec_whole("box", &["sh", "-c", "kill -9 $$"]).await;
         assert_eq!(killed.unwrap().exit.reason(), Reason::Signaled);
+    });
+}
+
+/// With little memory, and the main process that is given.
+async fn run_small(client: &Client, args: &[&str]) {
+    let small = ContainerSpec {
+        resources: Some(Resources {
+            memory_limit_bytes: Some(32 << 20),
+            ..Default::default()
+        }),
+        ..spec::running(args)
+    };
+    create(client, small).await;
+    client.start("box").await.unwrap();
+}
+
+#[test]
+fn an_exec_that_dies_with_a_main_process_out_of_memory_is_not_told_to_be_out_of_memory() {
+    scenario(async |world| {
+        let client = world.up().await;
+        let hog = "while [ ! -e /go ]; do sleep 0.05; done; \
+            exec dd if=/dev/zero of=/dev/null bs=256M count=1";
+        run_small(&client, &["sh", "-c", hog]).await;
+        let args = ["sh", "-c", "touch /go; exec sleep 3600"];
+        let exit = client.exec_whole("box", &args).await.unwrap().exit;
+        assert_eq!((exit.reason(), exit.code), (Reason::Signaled, 137));
+        let exit = client.exit_of("box", 1).await.unwrap();
+        assert_eq!(exit.reason(), Reason::OomKilled);
+    });
+}
+
+#[test]
+fn a_new_server_does_not_take_an_old_kill_of_the_oom_killer_for_a_later_end_of_an_exec() {
+    scenario(async |world| {
+        let client = world.up().await;
+        run_small(&client, spec::PATIENT).await;
+        let hog = "echo 1000 > /proc/self/oom_score_adj || exit 1; \
+            exec dd if=/dev/zero of=/dev/null bs=256M count=1";
+        let whole = client.exec_whole("box", &["sh", "-c", hog]).await.unwrap();
+        assert_eq!(whole.exit.reason(), Reason::OomKilled);
+        let wait = "while [ ! -e /go ]; do sleep 0.05; done; kill -9 $$";
+        let mut waiting = client
+            .run_exec("box", exec(&["sh", "-c", wait]))
+            .await
+            .unwrap();
+        waiting.started().await.unwrap();
+        let id = waiting.exec_id().to_owned();
+
+        world.wharfd.kill();
+        let client = world.wharfd.start().await;
+        let touched = client.exec_whole("box", &["touch", "/go"]).await.unwrap();
+        assert_eq!(touched.exit.code, 0);
+        let exit = client.exec_exit(&id).await.unwrap();
+        assert_eq!((exit.reason(), exit.code), (Reason::Signaled, 137));
     });
 }
 

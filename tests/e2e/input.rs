@@ -1,9 +1,12 @@
 //! The input of main processes: open as long as they run and nobody has closed it, whoever is there.
 
+use tonic::Code;
+use wharf_api::ErrorReason;
 use wharf_api::v1::{self, CreateContainerRequest, write_stdin_request::Target};
 
 use crate::harness::streams::Joined;
 use crate::harness::{Client, scenario, spec};
+use crate::proxy::Fault;
 
 /// Runs `cat` with its input open and nobody attached.
 async fn run_cat(client: &Client) {
@@ -104,5 +107,27 @@ fn a_repeat_of_the_write_that_closed_the_input_has_its_answer_and_writes_nothing
         assert_eq!(whole.exit.code, 0);
         // Nothing runs any more.
         client.write_stdin(last).await.unwrap();
+    });
+}
+
+#[test]
+fn an_end_of_input_that_containerd_did_not_hear_of_can_be_sent_again() {
+    const CLOSE_IO: &str = "/containerd.services.tasks.v1.Tasks/CloseIO";
+    scenario(async |world| {
+        let proxy = world.behind_a_proxy();
+        let client = world.up().await;
+        run_cat(&client).await;
+        let fault = Fault::Status(Code::Unavailable, "told to");
+        proxy.fail_times(CLOSE_IO, fault, 1);
+        let last = v1::WriteStdinRequest {
+            target: Some(Target::Container("cat".to_owned())),
+            data: "last\n".into(),
+            close: true,
+            ..Default::default()
+        };
+        let refusal = client.write_stdin(last).await.unwrap_err();
+        assert!(refusal.is(ErrorReason::BackendUnavailable), "{refusal:?}");
+        write(&client, "", true).await;
+        assert_eq!(client.exit_of("cat", 1).await.unwrap().code, 0);
     });
 }

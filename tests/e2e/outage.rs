@@ -15,6 +15,7 @@ use wharf_api::v1::{
 use crate::harness::client::answer;
 use crate::harness::direct::origin;
 use crate::harness::events::types;
+use crate::harness::streams::exec;
 use crate::harness::wait::so;
 use crate::harness::{Client, Refusal, World, leaks, scenario, spec, until};
 use crate::proxy::Fault;
@@ -120,6 +121,34 @@ fn exits_that_happen_while_containerd_is_away_are_settled_when_it_is_back() {
         for expected in [Type::BackendDisconnected, Type::BackendConnected] {
             assert!(told.contains(&expected), "no {expected:?} in {told:?}");
         }
+    });
+}
+
+#[test]
+fn an_exec_that_ends_before_its_container_while_containerd_is_away_keeps_its_code() {
+    scenario(async |world| {
+        let client = world.up().await;
+        let shared = shared(world);
+        let told = run_until_told(&client, "told", &shared).await;
+        let wait = "while [ ! -e /shared/exec ]; do sleep 0.05; done; touch /shared/ended; exit 3";
+        let spec = exec(&["sh", "-c", wait]);
+        let mut joined = client.run_exec("told", spec).await.unwrap();
+        joined.started().await.unwrap();
+
+        world.containerd.kill();
+        backend_is(&client, false).await;
+        fs::write(shared.join("exec"), "").unwrap();
+        until("the exec has ended", BACK, async || {
+            so(shared.join("ended").exists(), || "it runs".to_owned())
+        })
+        .await;
+        fs::write(shared.join("told"), "").unwrap();
+
+        world.containerd.start().await;
+        let exit = timeout(BACK, client.exit_of(&told.id, 1)).await.unwrap();
+        assert_eq!(exit.unwrap().code, 5);
+        let exit = joined.whole().await.unwrap().exit;
+        assert_eq!((exit.reason(), exit.code), (Reason::Exited, 3));
     });
 }
 

@@ -230,10 +230,18 @@ pub struct Found {
 /// A task that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundTask {
-    /// Its main process.
+    /// Its main process; 0 if that is not known.
     pub pid: u32,
     /// Where it is.
     pub state: FoundState,
+}
+
+impl FoundTask {
+    /// Whether whoever holds the process does not answer: it is there, and that is all that is known.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.state == FoundState::Running && self.pid == 0
+    }
 }
 
 /// Where a found task is.

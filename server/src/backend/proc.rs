@@ -44,6 +44,20 @@ pub fn state(pid: u32) -> Option<char> {
     fields_after_name(&stat)?.first()?.chars().next()
 }
 
+/// Whether a process is there and not on its way out. One that is has no state of its own for that: the
+/// init of a process namespace sleeps on its way, until all others in there are gone.
+#[must_use]
+pub fn is_alive(pid: u32) -> bool {
+    /// `PF_EXITING` of Linux's `sched.h`.
+    const EXITING: u32 = 0x4;
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    // Field 9 of stat; the first field after the name is number 3.
+    let flags = fields_after_name(&stat).and_then(|fields| fields.get(6)?.parse::<u32>().ok());
+    flags.is_some_and(|flags| flags & EXITING == 0)
+}
+
 /// The account files in the root of a process, as they are now; `None` if the process is gone. A file that
 /// is missing, too large or none is empty.
 #[must_use]
@@ -157,12 +171,25 @@ mod tests {
         assert!(info.resident_bytes > 0);
         assert!(!info.args.is_empty());
         assert!(matches!(state(info.pid), Some('R' | 'S')));
+        assert!(is_alive(info.pid));
+    }
+
+    #[test]
+    fn a_process_that_nobody_has_waited_for_is_not_alive() {
+        let mut child = std::process::Command::new("true").spawn().expect("true");
+        let pid = child.id();
+        while state(pid) != Some('Z') {
+            std::thread::yield_now();
+        }
+        assert!(!is_alive(pid));
+        child.wait().expect("it is ours");
     }
 
     #[test]
     fn a_process_that_is_gone_shows_nothing() {
         assert_eq!(process_info(u32::MAX), None);
         assert_eq!(state(u32::MAX), None);
+        assert!(!is_alive(u32::MAX));
     }
 
     #[test]

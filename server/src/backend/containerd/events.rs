@@ -168,7 +168,7 @@ impl Events {
                 Err(_) => self.sign_of_life(&mut stream).await,
             };
             match next {
-                Ok(Some(event)) => self.take(event).await,
+                Ok(Some(event)) => self.take(event),
                 Ok(None) => return RpcError::ended(SUBSCRIBE),
                 Err(error) => return error,
             }
@@ -187,7 +187,7 @@ impl Events {
         }
     }
 
-    async fn take(&mut self, envelope: Envelope) {
+    fn take(&mut self, envelope: Envelope) {
         let value = envelope.event.unwrap_or_default().value;
         let taken = match envelope.topic.as_str() {
             "/tasks/exit" => TaskExit::decode(&*value).map(Noticed::from),
@@ -196,17 +196,17 @@ impl Events {
             _ => return,
         };
         match taken {
-            Ok(noticed) => self.notice(noticed).await,
+            Ok(noticed) => self.notice(noticed),
             Err(error) => {
                 tracing::warn!(topic = envelope.topic, %error, "containerd sent an event that cannot be read");
             }
         }
     }
 
-    async fn notice(&mut self, noticed: Noticed) {
+    fn notice(&mut self, noticed: Noticed) {
         match noticed {
-            Noticed::Ended(name, ended) => self.observer.ended(name, &ended).await,
-            Noticed::ExecEnded(name, ended) => self.observer.exec_ended(name, &ended).await,
+            Noticed::Ended(name, ended) => self.observer.ended(name, &ended),
+            Noticed::ExecEnded(name, ended) => self.observer.exec_ended(name, &ended),
             Noticed::Oom(name) => self.look_for_oom(name),
             Noticed::Foreign => {}
         }

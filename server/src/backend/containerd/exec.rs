@@ -47,7 +47,7 @@ pub(super) async fn start(
         exec: start.exec.id,
     };
     let expected = backend.observer().execs().expect(name);
-    backend.observer().exec_begins(name).await;
+    backend.observer().exec_begins(name);
     record(backend, name, &start).await?;
     launch(backend, name, &start, expected).await
 }
@@ -162,12 +162,10 @@ pub(super) async fn find(
         Ok(process) => {
             let state = match find::state_of(&process) {
                 Some(state) => state,
-                None => FoundState::Stopped(
-                    backend
-                        .observer()
-                        .exec_exit(name, &Ended::from(&process))
-                        .await,
-                ),
+                None => {
+                    let ended = Ended::from(&process);
+                    FoundState::Stopped(backend.observer().exec_exit(name, &ended))
+                }
             };
             Ok(Some(FoundTask {
                 pid: process.pid,
@@ -190,7 +188,7 @@ impl ContainerdExec {
             backend: backend.clone(),
             name,
             pid: found.pid,
-            state: backend.observer().execs().adopt(name, found.pid, exit),
+            state: backend.observer().exec_found(name, found.pid, exit),
         }
     }
 }
@@ -236,8 +234,7 @@ impl Process for ContainerdExec {
                 // Mostly known already: the first end counts.
                 self.backend
                     .observer()
-                    .exec_ended(self.name, &Ended::from(answer))
-                    .await;
+                    .exec_ended(self.name, &Ended::from(answer));
                 Ok(())
             }
             Err(error) if error.is_not_found() => {

@@ -29,7 +29,7 @@ pub(super) async fn find(backend: &Containerd, id: ContainerId) -> Result<Found,
     let name = backend.name(id).await?;
     let (record, process) = tokio::join!(get(connection, name), tasks::get(connection, name));
     let task = match process {
-        Ok(process) => Some(found_task(backend, name, &process).await),
+        Ok(process) => Some(found_task(backend, name, &process)),
         Err(error) if error.is_not_found() => None,
         Err(error) => return Err(error.about("task")),
     };
@@ -73,7 +73,7 @@ pub(super) async fn inventory(
         };
         let is_current = name == backend.names().of(name.id());
         if let Some(entry) = found.get_mut(&name.id()).filter(|_| is_current) {
-            entry.task = Some(found_task(backend, name, &process).await);
+            entry.task = Some(found_task(backend, name, &process));
         }
     }
     rename::clear_earlier(backend, &listed).await;
@@ -122,10 +122,10 @@ pub(super) async fn list(backend: &Containerd) -> Result<Vec<Listed>, RpcError> 
     }
 }
 
-async fn found_task(backend: &Containerd, name: Name, process: &Process) -> FoundTask {
+fn found_task(backend: &Containerd, name: Name, process: &Process) -> FoundTask {
     let state = match state_of(process) {
         Some(state) => state,
-        None => FoundState::Stopped(backend.observer().exit(name, &Ended::from(process)).await),
+        None => FoundState::Stopped(backend.observer().exit(name, &Ended::from(process))),
     };
     FoundTask {
         pid: process.pid,

@@ -231,7 +231,7 @@ impl ContainerBackend for Containerd {
         };
         // Whoever found it has learnt its name.
         let name = self.names().of(container.id);
-        let state = self.runs().adopt(name, pid, exit);
+        let state = self.runs().adopt(name, pid, exit, 0);
         ContainerdTask::new(self.clone(), name, pid, state)
     }
 

@@ -1,5 +1,6 @@
 //! From what containerd reports of a process to what the run's handles see.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -7,8 +8,8 @@ use tokio::time::sleep;
 use super::cgroup::Cgroups;
 use super::exit::Ended;
 use super::name::{ExecName, Name};
-use super::runs::Runs;
-use crate::backend::{Exit, WaitStatus};
+use super::runs::{RunState, Runs};
+use crate::backend::{Exit, WaitStatus, proc};
 use crate::model::Signal;
 
 /// How often, and how long apart, to look for a kill in the kernel's count.
@@ -43,23 +44,26 @@ impl Observer {
     }
 
     /// The init process of a container ended.
-    pub(super) async fn ended(&self, name: Name, ended: &Ended) {
-        let exit = self.exit(name, ended).await;
+    pub(super) fn ended(&self, name: Name, ended: &Ended) {
+        let exit = self.exit(name, ended);
         self.runs.exited(name, ended.pid(), exit);
     }
 
     /// An exec ended.
-    pub(super) async fn exec_ended(&self, name: ExecName, ended: &Ended) {
-        let exit = self.exec_exit(name, ended).await;
+    pub(super) fn exec_ended(&self, name: ExecName, ended: &Ended) {
+        let exit = self.exec_exit(name, ended);
         self.execs.exited(name, ended.pid(), exit);
     }
 
-    /// How an exec ended. It was the OOM killer if that has acted since the exec began.
-    pub(super) async fn exec_exit(&self, name: ExecName, ended: &Ended) -> Exit {
+    /// How an exec ended. It was the OOM killer if that has acted since the exec began, or was found, and
+    /// has left the main process alone: with that one the kernel kills the execs, too.
+    pub(super) fn exec_exit(&self, name: ExecName, ended: &Ended) -> Exit {
         let status = ended.wait_status();
-        let before = self.execs.oom_kills(name);
+        let acted = |before| self.oom_kills_of(name.container) > before;
+        let main = self.runs.pid(name.container);
         let oom_killed = status == WaitStatus::Signaled(Signal::KILL)
-            && self.oom_kills_of(name.container).await > before;
+            && main.is_some_and(proc::is_alive)
+            && self.execs.oom_kills(name).is_some_and(acted);
         Exit {
             status,
             time: ended.time(),
@@ -68,21 +72,28 @@ impl Observer {
     }
 
     /// An exec is about to start: what the OOM killer did before has nothing to do with it.
-    pub(super) async fn exec_begins(&self, name: ExecName) {
-        let before = self.oom_kills_of(name.container).await;
+    pub(super) fn exec_begins(&self, name: ExecName) {
+        let before = self.oom_kills_of(name.container);
         self.execs.oom(name, before);
     }
 
-    async fn oom_kills_of(&self, name: Name) -> u64 {
-        self.cgroups.oom_kills(name).await.unwrap_or_default()
+    /// An exec was found, alive or with `exit` known. Of what the OOM killer did before nobody can tell
+    /// whether it had to do with it.
+    pub(super) fn exec_found(&self, name: ExecName, pid: u32, exit: Option<Exit>) -> Arc<RunState> {
+        let before = self.oom_kills_of(name.container);
+        self.execs.adopt(name, pid, exit, before)
+    }
+
+    fn oom_kills_of(&self, name: Name) -> u64 {
+        self.cgroups.oom_kills(name).unwrap_or_default()
     }
 
     /// The OOM killer acts in a container: waits until the kernel has counted it. On cgroup v1 the
     /// notice comes before the kill.
     pub(super) async fn oom(&self, name: Name) {
-        let seen = self.runs.oom_kills(name);
+        let seen = self.runs.oom_kills(name).unwrap_or_default();
         for _ in 0..OOM_LOOKS {
-            match self.cgroups.oom_kills(name).await {
+            match self.cgroups.oom_kills(name) {
                 Some(total) if total > seen => return self.runs.oom(name, total),
                 Some(_) => sleep(OOM_PAUSE).await,
                 // The kernel does not count: the notice does.
@@ -94,10 +105,10 @@ impl Observer {
 
     /// How the init process of a container ended. To be asked before its task is deleted: the cgroup,
     /// which knows of the OOM killer, goes with it.
-    pub(super) async fn exit(&self, name: Name, ended: &Ended) -> Exit {
+    pub(super) fn exit(&self, name: Name, ended: &Ended) -> Exit {
         let status = ended.wait_status();
         let oom_killed =
-            status == WaitStatus::Signaled(Signal::KILL) && self.oom_killer_acted(name).await;
+            status == WaitStatus::Signaled(Signal::KILL) && self.oom_killer_acted(name);
         Exit {
             status,
             time: ended.time(),
@@ -105,7 +116,8 @@ impl Observer {
         }
     }
 
-    async fn oom_killer_acted(&self, name: Name) -> bool {
-        self.runs.oom_kills(name) > 0 || self.cgroups.oom_kills(name).await.is_some_and(|n| n > 0)
+    fn oom_killer_acted(&self, name: Name) -> bool {
+        let is_some = |kills: Option<u64>| kills.is_some_and(|kills| kills > 0);
+        is_some(self.runs.oom_kills(name)) || is_some(self.cgroups.oom_kills(name))
     }
 }

@@ -27,7 +27,7 @@ pub(super) async fn reconcile(
     let listed: HashMap<_, _> = listed.iter().map(|p| (p.id.as_str(), p)).collect();
     for (name, pid) in unsettled {
         match listed.get(name.to_string().as_str()) {
-            Some(process) if process.pid == pid => settle(observer, name, process).await,
+            Some(process) if process.pid == pid => settle(observer, name, process),
             // containerd leaves out tasks whose shim is slow to answer: look again, closely.
             _ => look(connection, observer, name, pid).await?,
         }
@@ -42,7 +42,7 @@ async fn look(
     pid: u32,
 ) -> Result<(), RpcError> {
     match tasks::get(connection, name).await {
-        Ok(process) if process.pid == pid => settle(observer, name, &process).await,
+        Ok(process) if process.pid == pid => settle(observer, name, &process),
         Ok(process) if tasks::status_of(&process) == ProcessStatus::Unknown => {
             tracing::warn!(container = %name, "a task is there, but its shim does not answer");
         }
@@ -56,8 +56,8 @@ async fn look(
     Ok(())
 }
 
-async fn settle(observer: &Observer, name: Name, process: &Process) {
+fn settle(observer: &Observer, name: Name, process: &Process) {
     if tasks::status_of(process) == ProcessStatus::Stopped {
-        observer.ended(name, &Ended::from(process)).await;
+        observer.ended(name, &Ended::from(process));
     }
 }

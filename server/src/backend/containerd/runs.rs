@@ -36,10 +36,10 @@ pub(super) struct RunState {
 }
 
 impl RunState {
-    fn new() -> Arc<Self> {
+    fn new(oom_kills: u64) -> Arc<Self> {
         Arc::new(Self {
             exit: watch::Sender::new(None),
-            oom_kills: watch::Sender::new(0),
+            oom_kills: watch::Sender::new(oom_kills),
         })
     }
 
@@ -127,7 +127,7 @@ struct Live {
 impl<K: Key> Runs<K> {
     /// Watches a run that is about to be launched, from before its process exists.
     pub(super) fn expect(&self, name: K) -> Expected<K> {
-        let state = RunState::new();
+        let state = RunState::new(0);
         let live = Live {
             state: Arc::clone(&state),
             pid: None,
@@ -144,17 +144,26 @@ impl<K: Key> Runs<K> {
         }
     }
 
-    /// Watches a run that was found, alive or with `exit` known.
-    pub(super) fn adopt(&self, name: K, pid: u32, exit: Option<Exit>) -> Arc<RunState> {
+    /// Watches a run that was found, alive or with `exit` known. Its pid is 0 if whoever found it was not
+    /// told: then it is the one that is watched already, if there is one.
+    /// What the OOM killer has done before is taken as seen.
+    pub(super) fn adopt(
+        &self,
+        name: K,
+        pid: u32,
+        exit: Option<Exit>,
+        oom_kills: u64,
+    ) -> Arc<RunState> {
         let mut inner = self.inner.lock();
-        if let Some(live) = inner.live.get(&name).filter(|live| live.pid == Some(pid)) {
+        let is_meant = |live: &&Live| live.pid.is_some_and(|known| known == pid || pid == 0);
+        if let Some(live) = inner.live.get(&name).filter(is_meant) {
             let state = Arc::clone(&live.state);
             if let Some(exit) = exit {
                 inner.settle(name, exit);
             }
             return state;
         }
-        let state = RunState::new();
+        let state = RunState::new(oom_kills);
         let missed = inner.unclaimed.take(name).filter(|(of, _)| *of == pid);
         if let Some(exit) = exit.or_else(|| missed.map(|(_, exit)| exit)) {
             state.settle(exit);
@@ -197,10 +206,15 @@ impl<K: Key> Runs<K> {
     }
 
     /// How often the OOM killer is known to have acted in a live run.
-    pub(super) fn oom_kills(&self, name: K) -> u64 {
+    pub(super) fn oom_kills(&self, name: K) -> Option<u64> {
         let inner = self.inner.lock();
-        let live = inner.live.get(&name);
-        live.map_or(0, |live| *live.state.oom_kills.borrow())
+        let live = inner.live.get(&name)?;
+        Some(*live.state.oom_kills.borrow())
+    }
+
+    /// The process of a live run, once it is known.
+    pub(super) fn pid(&self, name: K) -> Option<u32> {
+        self.inner.lock().live.get(&name)?.pid
     }
 
     /// Runs whose process exists and whose end is not known.
@@ -354,7 +368,7 @@ mod tests {
     #[test]
     fn the_first_result_of_a_run_wins() {
         let (runs, name) = (Runs::default(), some_name());
-        let state = runs.adopt(name, 7, None);
+        let state = runs.adopt(name, 7, None, 0);
         runs.exited(name, 7, exit(0));
         runs.exited(name, 7, exit(137));
         assert_eq!(*state.exit().borrow(), Some(exit(0)));
@@ -383,18 +397,28 @@ mod tests {
     fn an_exit_between_finding_a_run_and_watching_it_is_not_lost() {
         let (runs, name) = (Runs::default(), some_name());
         runs.exited(name, 7, exit(3));
-        assert_eq!(*runs.adopt(name, 7, None).exit().borrow(), Some(exit(3)));
+        assert_eq!(*runs.adopt(name, 7, None, 0).exit().borrow(), Some(exit(3)));
         runs.exited(name, 7, exit(3));
-        assert!(!runs.adopt(name, 8, None).is_over());
+        assert!(!runs.adopt(name, 8, None, 0).is_over());
     }
 
     #[test]
     fn two_handles_of_one_run_see_the_same_end() {
         let (runs, name) = (Runs::default(), some_name());
-        let first = runs.adopt(name, 7, None);
-        let second = runs.adopt(name, 7, Some(exit(2)));
+        let first = runs.adopt(name, 7, None, 0);
+        let second = runs.adopt(name, 7, Some(exit(2)), 0);
         assert_eq!(*first.exit().borrow(), Some(exit(2)));
         assert_eq!(*second.exit().borrow(), Some(exit(2)));
+    }
+
+    #[test]
+    fn a_run_found_without_its_pid_is_the_one_that_is_watched() {
+        let (runs, name) = (Runs::default(), some_name());
+        let first = runs.adopt(name, 7, None, 0);
+        let second = runs.adopt(name, 0, None, 0);
+        runs.exited(name, 7, exit(3));
+        assert_eq!(*first.exit().borrow(), Some(exit(3)));
+        assert_eq!(*second.exit().borrow(), Some(exit(3)));
     }
 
     #[test]
@@ -409,12 +433,21 @@ mod tests {
     }
 
     #[test]
+    fn oom_kills_before_a_run_was_found_are_taken_as_seen_and_later_ones_are_not() {
+        let (runs, name) = (Runs::default(), some_name());
+        assert_eq!(runs.oom_kills(name), None);
+        runs.adopt(name, 7, None, 3);
+        runs.adopt(name, 7, None, 4);
+        assert_eq!(runs.oom_kills(name), Some(3));
+    }
+
+    #[test]
     fn oom_kills_never_go_back() {
         let (runs, name) = (Runs::default(), some_name());
-        let state = runs.adopt(name, 7, None);
+        let state = runs.adopt(name, 7, None, 0);
         runs.oom(name, 3);
         runs.oom(name, 2);
         assert_eq!(*state.oom_kills().borrow(), 3);
-        assert_eq!(runs.oom_kills(name), 3);
+        assert_eq!(runs.oom_kills(name), Some(3));
     }
 }

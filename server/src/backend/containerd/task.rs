@@ -139,7 +139,7 @@ impl Task for ContainerdTask {
             Ok(answer) => {
                 // The event was missed; the answer says the same.
                 let ended = Ended::from(answer);
-                self.backend.observer().ended(self.name, &ended).await;
+                self.backend.observer().ended(self.name, &ended);
                 Ok(())
             }
             Err(error) if error.is_not_found() => Ok(()),

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::process::Process;
+use super::world::is_alive;
 use super::{Fake, Fault, Hold, Operation, When};
 use crate::backend::{BackendError, FoundState, Start, Status, WaitStatus};
 use crate::model::spec::Resources;
-use crate::model::{Container, ContainerId, Digest, Signal};
+use crate::model::{Container, ContainerId, Digest, ExecId, Signal, TerminalSize};
 
 /// Makes things happen in a [`Fake`], and shows what is in it. Clones are the same.
 #[derive(Debug, Clone)]
@@ -132,6 +133,41 @@ impl FakeControl {
         process.is_some()
     }
 
+    /// Ends an exec. `false` if there is none that lives.
+    #[must_use]
+    pub fn exit_exec(&self, id: ExecId, status: WaitStatus) -> bool {
+        let Some(process) = self.exec(id).filter(|process| is_alive(process)) else {
+            return false;
+        };
+        process.end(status);
+        self.show(&process);
+        true
+    }
+
+    /// The signals that an exec was sent, in order.
+    #[must_use]
+    pub fn exec_signals(&self, id: ExecId) -> Vec<Signal> {
+        let exec = self.exec(id);
+        exec.map_or_else(Vec::new, |process| process.signals())
+    }
+
+    /// The sizes that an exec's terminal was given since its start, in order.
+    #[must_use]
+    pub fn exec_sizes(&self, id: ExecId) -> Vec<TerminalSize> {
+        let exec = self.exec(id);
+        exec.map_or_else(Vec::new, |process| process.sizes())
+    }
+
+    /// Whoever holds an exec does not answer, until [`Self::show_exec`].
+    pub fn hide_exec(&self, id: ExecId) {
+        self.fake.world.lock().hidden.insert(id);
+    }
+
+    /// Whoever holds an exec answers again.
+    pub fn show_exec(&self, id: ExecId) {
+        self.fake.world.lock().hidden.remove(&id);
+    }
+
     /// Removes a task behind everybody's back. Its end is seen as lost at the next connect.
     /// `false` if there is none.
     #[must_use]
@@ -202,6 +238,13 @@ impl FakeControl {
         process.map_or_else(Vec::new, |process| process.signals())
     }
 
+    /// The sizes that the terminal of the container's present task was given since its start, in order.
+    #[must_use]
+    pub fn sizes(&self, id: ContainerId) -> Vec<TerminalSize> {
+        let process = self.process(id);
+        process.map_or_else(Vec::new, |process| process.sizes())
+    }
+
     /// The limits that the container's present task was given last.
     #[must_use]
     pub fn limits(&self, id: ContainerId) -> Option<Resources> {
@@ -212,12 +255,13 @@ impl FakeControl {
         self.fake.world.lock().tasks.get(&id).cloned()
     }
 
+    fn exec(&self, id: ExecId) -> Option<Arc<Process>> {
+        let world = self.fake.world.lock();
+        world.execs.get(&id).map(|(_, process)| Arc::clone(process))
+    }
+
     fn living(&self, id: ContainerId) -> Option<Arc<Process>> {
-        let process = self.process(id)?;
-        match process.state() {
-            FoundState::Stopped(_) => None,
-            FoundState::Created | FoundState::Running | FoundState::Paused => Some(process),
-        }
+        self.process(id).filter(|process| is_alive(process))
     }
 
     /// Lets the handles see what happened, unless nobody can.

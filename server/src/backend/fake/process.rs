@@ -70,6 +70,10 @@ impl Process {
         self.inner.lock().signals.clone()
     }
 
+    pub(super) fn sizes(&self) -> Vec<TerminalSize> {
+        self.inner.lock().sizes.clone()
+    }
+
     pub(super) fn limits(&self) -> Option<Resources> {
         self.inner.lock().limits.clone()
     }

@@ -24,6 +24,8 @@ pub(super) struct World {
     pub(super) tasks: HashMap<ContainerId, Arc<Process>>,
     /// Execs, each with its container: they end with its task.
     pub(super) execs: HashMap<ExecId, (ContainerId, Arc<Process>)>,
+    /// Execs whose holder does not answer: only that they are there is known.
+    pub(super) hidden: HashSet<ExecId>,
     /// What each container was last started with.
     pub(super) starts: HashMap<ContainerId, Start>,
     /// Ids of configs, by reference.
@@ -106,15 +108,26 @@ impl World {
     /// The process that is meant, or, if it is gone, one like it that nothing will happen to.
     pub(super) fn attach_exec(&self, id: ExecId, found: FoundTask) -> Arc<Process> {
         match self.execs.get(&id) {
-            Some((_, process)) if process.pid() == found.pid => Arc::clone(process),
+            Some((_, process)) if process.pid() == found.pid => {
+                process.publish();
+                Arc::clone(process)
+            }
             _ => Arc::new(Process::new(found.pid, found.state)),
         }
     }
 
     pub(super) fn find_exec(&self, id: ExecId) -> Option<FoundTask> {
-        self.execs.get(&id).map(|(_, process)| FoundTask {
-            pid: process.pid(),
-            state: process.state(),
+        let (_, process) = self.execs.get(&id)?;
+        Some(if self.hidden.contains(&id) {
+            FoundTask {
+                pid: 0,
+                state: FoundState::Running,
+            }
+        } else {
+            FoundTask {
+                pid: process.pid(),
+                state: process.state(),
+            }
         })
     }
 
@@ -192,7 +205,8 @@ impl World {
         sizes.sum::<u64>().saturating_mul(UNPACKED_RATIO)
     }
 
-    /// Shows all handles what happened while nobody could see it.
+    /// Shows the handles of runs what happened while nobody could see it. What happened to execs is seen
+    /// once they are looked for.
     pub(super) fn settle(&mut self) {
         for process in self.lost.drain(..) {
             process.end(WaitStatus::Lost);
@@ -209,6 +223,6 @@ impl World {
     }
 }
 
-fn is_alive(process: &Process) -> bool {
+pub(super) fn is_alive(process: &Process) -> bool {
     !matches!(process.state(), FoundState::Stopped(_))
 }

@@ -55,17 +55,33 @@ enum Fate {
 pub(super) struct ExecChange {
     exec: Arc<Exec>,
     publish: watch::Sender<ExecSnapshot>,
-    /// Whether it is forgotten.
-    gone: bool,
+    fate: ExecFate,
+}
+
+/// What becomes of an exec.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ExecFate {
+    Made,
+    Stays,
+    Forgotten,
 }
 
 impl ExecChange {
+    /// It is there from now on.
+    pub(super) fn make(exec: Arc<Exec>, publish: watch::Sender<ExecSnapshot>) -> Self {
+        Self {
+            exec,
+            publish,
+            fate: ExecFate::Made,
+        }
+    }
+
     /// It is so from now on.
     pub(super) fn put(exec: Exec, publish: watch::Sender<ExecSnapshot>) -> Self {
         Self {
             exec: Arc::new(exec),
             publish,
-            gone: false,
+            fate: ExecFate::Stays,
         }
     }
 
@@ -74,25 +90,26 @@ impl ExecChange {
         Self {
             exec,
             publish,
-            gone: true,
+            fate: ExecFate::Forgotten,
         }
     }
 
     fn change(&self) -> Change {
-        if self.gone {
-            Change::DeleteExec(self.exec.id)
-        } else {
-            Change::PutExec(self.exec.clone())
+        match self.fate {
+            ExecFate::Made | ExecFate::Stays => Change::PutExec(self.exec.clone()),
+            ExecFate::Forgotten => Change::DeleteExec(self.exec.id),
         }
     }
 
     fn publish(self, core: &Core) {
-        if self.gone {
-            core.execs.forget(&self.exec);
+        match self.fate {
+            ExecFate::Made => core.execs.insert(&self.exec, self.publish.subscribe()),
+            ExecFate::Stays => {}
+            ExecFate::Forgotten => core.execs.forget(&self.exec),
         }
         self.publish.send_replace(ExecSnapshot {
             exec: self.exec,
-            gone: self.gone,
+            gone: self.fate == ExecFate::Forgotten,
         });
     }
 }

@@ -82,8 +82,7 @@ impl Actor {
     }
 
     async fn settle_starting(&mut self, found: Found) {
-        let is_hidden = |task: &FoundTask| task.state == FoundState::Running && task.pid == 0;
-        if found.task.as_ref().is_some_and(is_hidden) {
+        if found.task.as_ref().is_some_and(FoundTask::is_hidden) {
             // Whoever holds the process does not answer, so it is not known which run it is of.
             self.raise(Doubt::Container);
             return self.retry_later();
@@ -92,7 +91,12 @@ impl Actor {
         match (attached, found.task.map(|task| task.state)) {
             (Some(task), Some(state)) if self.is_new_run(&state) => {
                 let stream = self.stream_of_run();
-                self.run_began(Launched { task, stream }).await;
+                let launched = Launched {
+                    task,
+                    stream,
+                    terminal_size: None,
+                };
+                self.run_began(launched).await;
                 self.adopt_streams();
             }
             (task, state) => {
@@ -173,6 +177,7 @@ impl Actor {
             let launched = Launched {
                 task: handle,
                 stream: self.stream_of_run(),
+                terminal_size: None,
             };
             self.watch_run(launched);
             self.oom_seen = oom_seen;

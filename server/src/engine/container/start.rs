@@ -12,7 +12,9 @@ use crate::engine::idempotency::Claim;
 use crate::engine::{Error, Started};
 use crate::model::container::{Intent, Operation};
 use crate::model::spec::Network;
-use crate::model::{Cause, Container, EventKind, Failure, LaunchFailure, Run, State, StdioPaths};
+use crate::model::{
+    Cause, Container, EventKind, Failure, LaunchFailure, Run, State, StdioPaths, TerminalSize,
+};
 use crate::stdio::{StdioError, Stream};
 use std::time::SystemTime;
 
@@ -150,8 +152,10 @@ impl Actor {
         let cause = intent.and_then(|intent| intent.cause);
         let draft = draft.event(EventKind::ContainerStarted, cause).with(answer);
         self.record.commit_observed(draft).await;
+        let started_size = launched.terminal_size;
         self.watch_run(launched);
         self.answer_start();
+        self.catch_up_with_size(started_size);
     }
 
     /// The answer to store for a call whose caller is not known here any more: its method tells its form.
@@ -183,7 +187,7 @@ impl Actor {
     }
 
     /// A new run's processes are to be watched.
-    pub(super) fn watch_run(&mut self, Launched { task, stream }: Launched) {
+    pub(super) fn watch_run(&mut self, Launched { task, stream, .. }: Launched) {
         self.stream = Some(stream);
         self.task = Some(task);
         self.remains = false;
@@ -251,6 +255,8 @@ impl Actor {
 pub(super) struct Launched {
     pub(super) task: TaskHandle,
     pub(super) stream: Arc<Stream>,
+    /// The size that the terminal was started with, as far as this server knows.
+    pub(super) terminal_size: Option<TerminalSize>,
 }
 
 /// Removes the last run's remains, or a task that should not be, if they are there still, and starts
@@ -271,8 +277,9 @@ async fn launch(
     let run = container.run;
     let stream = core.run_stream(&container, run);
     let stdio = open_streams(&stream).await?;
+    let terminal_size = container.terminal_size;
     let start = Start {
-        terminal_size: container.terminal_size,
+        terminal_size,
         container,
         run,
         stdio,
@@ -282,7 +289,11 @@ async fn launch(
     if started.as_ref().is_err_and(|error| !error.leaves_doubt()) {
         stream.abandon().await;
     }
-    started.map(|task| Launched { task, stream })
+    started.map(|task| Launched {
+        task,
+        stream,
+        terminal_size,
+    })
 }
 
 /// The main process of the container whose network is to be shared.

@@ -11,7 +11,7 @@ use crate::backend::{BackendError, Task, TaskHandle};
 use crate::engine::Error;
 use crate::engine::core::Core;
 use crate::model::exec::Leash;
-use crate::model::{ContainerId, limits};
+use crate::model::{ContainerId, TerminalSize, limits};
 use crate::stdio::Stream;
 
 /// What is left of a run that is over.
@@ -85,6 +85,23 @@ impl Actor {
         }
     }
 
+    /// Sets the size that was asked for when another one was already on its way to the process.
+    pub(super) fn catch_up_with_size(&self, started_size: Option<TerminalSize>) {
+        let container = self.record.container();
+        let (id, wanted) = (container.id, container.terminal_size);
+        let (Some(size), Some(task)) = (wanted, self.task.clone()) else {
+            return;
+        };
+        if wanted != started_size {
+            self.execs.begin(&tracing::Span::none(), async move {
+                if let Err(error) = task.resize(size).await {
+                    tracing::debug!(container = %id, %error, "a terminal has the size it was started with");
+                }
+                Outcome::Answered
+            });
+        }
+    }
+
     pub(super) fn close_stdin(&self, span: &tracing::Span, reply: Reply<()>) {
         let task = self.task.clone().filter(|_| !self.remains);
         let gone = self.refusal(Refusal::NotRunning);
@@ -92,11 +109,11 @@ impl Actor {
             return drop(reply.send(Err(gone)));
         };
         self.execs.begin(span, async move {
-            let closed = if stream.close_input().await {
-                task.close_stdin().await
-            } else {
-                Ok(())
-            };
+            // First what may fail: as long as the rest is open, it can be asked for again.
+            let closed = task.close_stdin().await;
+            if closed.is_ok() {
+                stream.close_input().await;
+            }
             drop(reply.send(closed.map_err(|error| acted_on(error, gone))));
             Outcome::Answered
         });

@@ -11,6 +11,7 @@
 )]
 
 mod doubt;
+mod execs;
 mod idempotency;
 mod images;
 mod lifecycle;

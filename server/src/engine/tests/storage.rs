@@ -26,9 +26,20 @@ impl Up {
         self.sql("DROP TRIGGER broken");
     }
 
+    /// Nothing can be stored while this is held.
+    pub(super) fn lock_store(&self) -> Connection {
+        let lock = self.connection();
+        lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+        lock
+    }
+
     fn sql(&self, sql: &str) {
+        self.connection().execute_batch(sql).unwrap();
+    }
+
+    fn connection(&self) -> Connection {
         let path = self.engine.core.settings.state_dir.join("wharf.db");
-        Connection::open(path).unwrap().execute_batch(sql).unwrap();
+        Connection::open(path).unwrap()
     }
 }
 

@@ -7,6 +7,7 @@ use super::order::NewExec;
 use super::{LiveExec, Outcome};
 use crate::engine::Error;
 use crate::engine::container::actor::Actor;
+use crate::engine::container::record::ExecChange;
 use crate::model::exec::Leash;
 use crate::model::{EventKind, Exec, ExecId, ExecState, limits};
 
@@ -57,17 +58,16 @@ impl Actor {
             Ok(answer) => answer,
             Err(error) => return drop(reply.send(Err(error))),
         };
-        let (live, snapshot) = LiveExec::new(exec);
+        let live = LiveExec::new(exec);
         let draft = self
             .record
             .draft_beside()
-            .exec(live.change(|_| {}))
+            .exec(ExecChange::make(live.exec.clone(), live.publish.clone()))
             .event(EventKind::ExecCreated { exec: id }, Some(cause))
             .with(answer);
         if let Err(error) = self.record.commit(draft).await {
             return drop(reply.send(Err(error)));
         }
-        self.core.execs.insert(&live.exec, snapshot);
         let exec = live.exec.clone();
         self.execs.by_id.insert(id, live);
         if let Some(claim) = claim {
@@ -79,7 +79,7 @@ impl Actor {
     /// Takes up the execs that the last server knew.
     pub(in super::super) fn restore_execs(&mut self, execs: Vec<Exec>) {
         for exec in execs {
-            let (mut live, snapshot) = LiveExec::new(exec);
+            let mut live = LiveExec::new(exec);
             let is_open = !live.exec.state.is_over() && live.exec.state != ExecState::Created;
             if is_open {
                 live.stream = Some(self.core.exec_stream(&live.exec));
@@ -90,6 +90,7 @@ impl Actor {
                 self.execs
                     .begin(&tracing::Span::none(), after_grace(Some(id)));
             }
+            let snapshot = live.publish.subscribe();
             self.core.execs.insert(&live.exec, snapshot);
             self.execs.by_id.insert(id, live);
         }

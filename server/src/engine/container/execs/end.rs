@@ -3,21 +3,27 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, timeout_at};
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::order::acted_on;
+use super::settle::look_up;
 use super::{LiveExec, Outcome};
-use crate::backend::{BackendError, Exit, Process, WaitStatus};
+use crate::backend::{
+    BackendError, Exit, FoundState, FoundTask, Process, ProcessHandle, WaitStatus,
+};
 use crate::engine::Error;
 use crate::engine::container::actor::Actor;
 use crate::engine::container::command::Reply;
 use crate::engine::container::record::Draft;
 use crate::engine::idempotency::Claim;
 use crate::model::container::SentSignal;
-use crate::model::{Cause, EventKind, ExecId, ExecState, ExitReason, ExitStatus, Failure, Signal};
+use crate::model::{
+    Cause, EventKind, ExecId, ExecState, ExitReason, ExitStatus, Failure, Signal, limits,
+};
 
 /// How long the end of a container waits for those of its execs. They come first, since the kernel ends
-/// a process namespace's init last; what is later than this was lost.
+/// a process namespace's init last; what is later than this is asked for, and lost if that takes as long.
 const ENDS_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Actor {
@@ -54,7 +60,7 @@ impl Actor {
             Outcome::Signaled {
                 id,
                 claim,
-                reply: Some(reply),
+                reply,
                 result,
             }
         });
@@ -64,7 +70,7 @@ impl Actor {
         &mut self,
         id: ExecId,
         claim: Option<Claim>,
-        reply: Option<Reply<()>>,
+        reply: Reply<()>,
         result: Result<(), BackendError>,
     ) {
         let answer = match result {
@@ -85,9 +91,7 @@ impl Actor {
                 }
             }
         };
-        if let Some(reply) = reply {
-            drop(reply.send(answer));
-        }
+        drop(reply.send(answer));
     }
 
     pub(super) fn exec_timed_out(&mut self, id: ExecId) {
@@ -100,15 +104,19 @@ impl Actor {
         self.kill_exec(id, process);
     }
 
-    pub(super) fn kill_exec(&self, id: ExecId, process: crate::backend::ProcessHandle) {
+    /// Kills one that is not to live on, as often as it takes.
+    pub(super) fn kill_exec(&self, id: ExecId, process: ProcessHandle) {
         self.execs.begin(&tracing::Span::current(), async move {
-            let result = process.kill(Signal::KILL).await;
-            Outcome::Signaled {
-                id,
-                claim: None,
-                reply: None,
-                result,
+            let mut delay = limits::RETRY_FIRST;
+            while let Err(error) = process.kill(Signal::KILL).await {
+                if let BackendError::NotFound { .. } = error {
+                    break;
+                }
+                tracing::debug!(exec = %id, %error, "an exec is not killed yet");
+                sleep(delay).await;
+                delay = (delay * 2).min(limits::RETRY_MAX);
             }
+            Outcome::Answered
         });
     }
 
@@ -255,7 +263,28 @@ impl Actor {
         while self.execs.live().any(is_open) {
             match timeout_at(deadline, self.execs.next_outcome()).await {
                 Ok(outcome) => Box::pin(self.exec_outcome(outcome)).await,
-                Err(_) => return,
+                Err(_) => return self.ask_for_exec_ends().await,
+            }
+        }
+    }
+
+    /// Asks once for the ends that nobody has told: an exec may have ended by itself, before its
+    /// container, while the backend was away.
+    async fn ask_for_exec_ends(&mut self) {
+        let Some(task) = self.task.clone() else {
+            return;
+        };
+        let running = self.execs.live();
+        let running = running.filter(|live| live.exec.state == ExecState::Running);
+        let asked = join_all(running.map(|live| look_up(&task, live.exec.id)));
+        let found = timeout(ENDS_PATIENCE, asked).await.unwrap_or_default();
+        for (id, found) in found {
+            if let Ok(Some(FoundTask {
+                state: FoundState::Stopped(exit),
+                ..
+            })) = found
+            {
+                self.exec_ended(id, exit).await;
             }
         }
     }

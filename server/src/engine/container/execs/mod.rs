@@ -35,7 +35,7 @@ use crate::backend::{BackendError, Exit, FoundTask, ProcessHandle};
 use crate::engine::exec::registry::ExecSnapshot;
 use crate::engine::idempotency::Claim;
 use crate::engine::{Error, StartedExec};
-use crate::model::{Exec, ExecId};
+use crate::model::{Exec, ExecId, TerminalSize};
 use crate::stdio::Stream;
 
 /// Something that was begun for an exec, or for the container beside its operation.
@@ -55,7 +55,7 @@ pub(super) enum Outcome {
     Signaled {
         id: ExecId,
         claim: Option<Claim>,
-        reply: Option<Reply<()>>,
+        reply: Reply<()>,
         result: Result<(), BackendError>,
     },
     /// What was left of it in the backend is gone.
@@ -76,6 +76,10 @@ pub(super) struct LiveExec {
     process: Option<ProcessHandle>,
     /// Those who wait for its start; the first of them has asked for it.
     starting: Vec<Reply<StartedExec>>,
+    /// Whether its start is under way, and will tell.
+    is_launching: bool,
+    /// The size that its terminal was started with, as far as this server knows.
+    started_size: Option<TerminalSize>,
     /// Those who wait for it to be forgotten.
     deletions: Vec<Reply<()>>,
     /// Whether it was killed because its time was over.
@@ -119,24 +123,25 @@ impl Execs {
 }
 
 impl LiveExec {
-    fn new(exec: Exec) -> (Self, watch::Receiver<ExecSnapshot>) {
+    fn new(exec: Exec) -> Self {
         let exec = Arc::new(exec);
-        let (publish, snapshot) = watch::channel(ExecSnapshot {
+        let snapshot = ExecSnapshot {
             exec: exec.clone(),
             gone: false,
-        });
-        let live = Self {
+        };
+        Self {
             exec,
-            publish,
+            publish: watch::Sender::new(snapshot),
             stream: None,
             process: None,
             starting: Vec::new(),
+            is_launching: false,
+            started_size: None,
             deletions: Vec::new(),
             timed_out: false,
             is_cut: false,
             failures: 0,
-        };
-        (live, snapshot)
+        }
     }
 
     /// A change of its record.

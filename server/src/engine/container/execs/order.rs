@@ -143,7 +143,7 @@ impl Actor {
         };
         match live.exec.state {
             ExecState::Created => {}
-            ExecState::Starting => return wait_with(&mut live.starting, reply),
+            ExecState::Starting => return self.join_exec_start(id, reply),
             ExecState::Running | ExecState::Exited | ExecState::Failed => {
                 let exec = live.exec.clone();
                 let changed = false;
@@ -158,6 +158,16 @@ impl Actor {
             live.starting.push(reply);
         }
         self.begin_exec(span, cause, id).await;
+    }
+
+    /// Waits for the start that is under way, or to be looked up after a doubt.
+    fn join_exec_start(&mut self, id: ExecId, reply: Reply<StartedExec>) {
+        if let Err(error) = self.core.require_backend() {
+            return drop(reply.send(Err(error)));
+        }
+        if let Ok(live) = self.exec(id) {
+            wait_with(&mut live.starting, reply);
+        }
     }
 
     /// An exec belongs to one run of its container.
@@ -194,7 +204,7 @@ impl Actor {
             return drop(reply.send(Err(Error::exec_not_running(&exec))));
         }
         let change = live.change(|exec| exec.terminal_size = Some(size));
-        // Also once it runs: a start that is under way has its size from before.
+        // Also while it starts: what its start does not have of it, the process gets once it runs.
         let draft = self.record.draft_beside().exec(change);
         if let Err(error) = self.commit_exec(draft).await {
             return drop(reply.send(Err(error)));
@@ -219,11 +229,11 @@ impl Actor {
             return drop(reply.send(Err(Error::exec_not_running(&exec))));
         };
         self.execs.begin(span, async move {
-            let closed = if stream.close_input().await {
-                process.close_stdin().await
-            } else {
-                Ok(())
-            };
+            // First what may fail: as long as the rest is open, it can be asked for again.
+            let closed = process.close_stdin().await;
+            if closed.is_ok() {
+                stream.close_input().await;
+            }
             drop(reply.send(closed.map_err(|error| acted_on(&exec, error))));
             Outcome::Answered
         });

@@ -66,9 +66,15 @@ impl Actor {
                 // Once it is clear whether there is a process.
                 wait_with(&mut live.deletions, reply);
             }
-            ExecState::Running => {
+            // It is being killed for somebody else.
+            ExecState::Running if !live.deletions.is_empty() => {
                 wait_with(&mut live.deletions, reply);
-                self.kill_for_deletion(span, cause, id, process).await;
+            }
+            ExecState::Running => {
+                if let Err(error) = self.core.require_backend() {
+                    return drop(reply.send(Err(error)));
+                }
+                self.kill_for_deletion(span, cause, id, reply).await;
             }
             ExecState::Created | ExecState::Exited | ExecState::Failed => {
                 let is_removed = process.is_none() && live.stream.is_none();
@@ -85,26 +91,22 @@ impl Actor {
         span: &tracing::Span,
         cause: Cause,
         id: ExecId,
-        process: Option<ProcessHandle>,
+        reply: Reply<()>,
     ) {
         let signal = Signal::KILL;
         let Ok(live) = self.exec(id) else { return };
         let change = live.change(|exec| exec.signaled = Some(SentSignal { signal, cause }));
         let draft = self.record.draft_beside().exec(change);
         if let Err(error) = self.commit_exec(draft).await {
-            if let Ok(live) = self.exec(id) {
-                for reply in live.deletions.drain(..) {
-                    drop(reply.send(Err(error.clone())));
-                }
-            }
-            return;
+            return drop(reply.send(Err(error)));
         }
-        if let Some(process) = process {
-            span.in_scope(|| self.kill_exec(id, process));
+        if let Ok(live) = self.exec(id) {
+            live.deletions.push(reply);
         }
+        span.in_scope(|| self.kill_if_unwanted(id));
     }
 
-    /// A start that somebody wants to be rid of has become a process.
+    /// A process that somebody wants to be rid of can be killed now.
     pub(super) fn kill_if_unwanted(&mut self, id: ExecId) {
         let Ok(live) = self.exec(id) else { return };
         if live.deletions.is_empty() {

@@ -86,13 +86,16 @@ impl Actor {
         let Some(task) = self.task.clone() else {
             return;
         };
-        let (state, process) = match self.exec(id) {
-            Ok(live) => (live.exec.state, live.process.clone()),
+        let (state, process, is_launching) = match self.exec(id) {
+            Ok(live) => (live.exec.state, live.process.clone(), live.is_launching),
             Err(_) => return,
         };
         match (state, found) {
-            // Its start is under way, and will tell.
-            (ExecState::Starting, _) if self.has_start_under_way(id) => {}
+            (ExecState::Starting, _) if is_launching => {}
+            (ExecState::Starting | ExecState::Running, Some(found)) if found.is_hidden() => {
+                tracing::debug!(exec = %id, "whoever holds an exec does not answer yet");
+                self.look_for_exec(id);
+            }
             (ExecState::Starting, None) => {
                 self.exec_failed(id, Failure::StartInterrupted, None).await;
             }
@@ -119,12 +122,6 @@ impl Actor {
         }
     }
 
-    /// A start of this server has a stream, and is doubted only once it has been answered.
-    fn has_start_under_way(&self, id: ExecId) -> bool {
-        let live = self.execs.by_id.get(&id);
-        live.is_some_and(|live| !live.starting.is_empty())
-    }
-
     async fn discard_created(&mut self, id: ExecId, task: &TaskHandle) {
         match task.discard_exec(id).await {
             Ok(()) => self.exec_failed(id, Failure::StartInterrupted, None).await,
@@ -138,12 +135,14 @@ impl Actor {
     fn watch_again(&mut self, id: ExecId, process: crate::backend::ProcessHandle) {
         let Ok(live) = self.exec(id) else { return };
         live.process = Some(process.clone());
+        live.failures = 0;
         let limit = live.exec.spec.timeout.map(|limit| {
             let since = live.exec.start_time.unwrap_or_else(SystemTime::now);
             let passed = SystemTime::now().duration_since(since);
             limit.saturating_sub(passed.unwrap_or(Duration::ZERO))
         });
         self.watch_exec(id, process, limit);
+        self.kill_if_unwanted(id);
     }
 
     /// Takes up its streams, beside.
@@ -163,7 +162,7 @@ impl Actor {
     }
 }
 
-async fn look_up(
+pub(super) async fn look_up(
     task: &TaskHandle,
     id: ExecId,
 ) -> (ExecId, Result<Option<FoundTask>, BackendError>) {

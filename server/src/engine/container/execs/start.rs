@@ -37,6 +37,8 @@ impl Actor {
         if let Ok(live) = self.exec(id) {
             let stream = core.exec_stream(&live.exec);
             live.stream = Some(stream.clone());
+            live.is_launching = true;
+            live.started_size = live.exec.terminal_size;
             let exec = live.exec.clone();
             let start = move |stdio| StartExec {
                 container,
@@ -61,9 +63,10 @@ impl Actor {
         id: ExecId,
         result: Result<ProcessHandle, BackendError>,
     ) {
-        let is_awaited = self
-            .exec(id)
-            .is_ok_and(|live| live.exec.state == ExecState::Starting);
+        let is_awaited = self.exec(id).is_ok_and(|live| {
+            live.is_launching = false;
+            live.exec.state == ExecState::Starting
+        });
         match result {
             Ok(process) if is_awaited => self.exec_runs(id, process).await,
             // It was given up meanwhile, with its container's run.
@@ -94,8 +97,7 @@ impl Actor {
             return false;
         }
         let pid = self.record.container().pid;
-        let state = pid.and_then(crate::backend::proc::state);
-        state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+        pid.is_some_and(crate::backend::proc::is_alive)
     }
 
     /// The process runs, and may have ended since.
@@ -125,7 +127,27 @@ impl Actor {
             live.answer_start();
             let limit = live.exec.spec.timeout;
             self.watch_exec(id, process, limit);
+            self.catch_up_with_exec_size(id);
             self.kill_if_unwanted(id);
+        }
+    }
+
+    /// Sets the size that was asked for when another one was already on its way to the process.
+    fn catch_up_with_exec_size(&self, id: ExecId) {
+        let Some(live) = self.execs.by_id.get(&id) else {
+            return;
+        };
+        let wanted = live.exec.terminal_size;
+        let (Some(size), Some(process)) = (wanted, live.process.clone()) else {
+            return;
+        };
+        if wanted != live.started_size {
+            self.execs.begin(&tracing::Span::none(), async move {
+                if let Err(error) = process.resize(size).await {
+                    tracing::debug!(exec = %id, %error, "a terminal has the size it was started with");
+                }
+                Outcome::Answered
+            });
         }
     }
 
@@ -175,9 +197,8 @@ impl Actor {
             .exec(change)
             .event(event, Some(cause));
         self.commit_exec_observed(draft).await;
-        if let Ok(live) = self.exec(id)
-            && let Some(error) = error
-        {
+        if let Ok(live) = self.exec(id) {
+            let error = error.unwrap_or_else(|| Error::exec_not_running(&live.exec));
             live.refuse_start(&error);
         }
         self.begin_abandon(stream, id);
