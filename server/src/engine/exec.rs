@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use self::registry::ExecSnapshot;
 use super::container::command::{Early, Order, ResizeOrder};
 use super::container::execs::{ExecOrder, NewExec};
+use super::leave::Start;
 use super::query::ExecPosition;
 use super::session::{self, Phase, Session, Subject};
 use super::{
@@ -358,7 +359,7 @@ impl Engine {
     }
 
     /// Starts an exec whether or not whoever asked for it stays.
-    fn begin_start(&self, cause: Cause, id: ExecId) -> oneshot::Receiver<Result<(), Error>> {
+    fn begin_start(&self, cause: Cause, id: ExecId) -> Start {
         let (told, start) = oneshot::channel();
         let engine = self.clone();
         self.core.spawn(async move {
@@ -423,7 +424,7 @@ impl Engine {
 
     /// Starts a container that was made to be run, whether or not whoever asked for it stays. Nothing
     /// remains of it if that fails.
-    fn begin_run(&self, cause: Cause, key: String) -> oneshot::Receiver<Result<(), Error>> {
+    fn begin_run(&self, cause: Cause, key: String) -> Start {
         let (told, start) = oneshot::channel();
         let engine = self.clone();
         self.core.spawn(async move {
@@ -434,7 +435,7 @@ impl Engine {
             };
             let started = engine.start(call, &key, None).await;
             if let Err(error) = &started
-                && !leaves_doubt(error)
+                && !error.leaves_doubt()
             {
                 let deleted = engine.delete(cause, &key, super::DeleteContainer::default());
                 if let Err(error) = deleted.await {
@@ -537,9 +538,4 @@ fn require_run(container: &Container, expected: Option<Run>) -> Result<(), Error
         }),
         Some(_) | None => Ok(()),
     }
-}
-
-/// Whether it may run after all.
-fn leaves_doubt(error: &Error) -> bool {
-    matches!(error, Error::Backend(error) if error.leaves_doubt())
 }

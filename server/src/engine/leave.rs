@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::StopContainer;
@@ -11,12 +12,25 @@ use super::core::Core;
 use super::error::Error;
 use crate::backend::SignalScope;
 use crate::model::exec::Leash;
-use crate::model::{Cause, ContainerId, ExecId, OnDisconnect, Signal};
+use crate::model::{Cause, ContainerId, ExecId, ExecState, OnDisconnect, Signal};
 
-/// Does it, in a task of the engine's own: nobody waits for it.
-pub(super) fn leave(core: &Arc<Core>, container: ContainerId, exec: Option<ExecId>, leash: Leash) {
+/// How the start ends that was asked for together with the streams.
+pub(super) type Start = oneshot::Receiver<Result<(), Error>>;
+
+/// Does it, in a task of the engine's own: nobody waits for it. A start under way is not overtaken: what
+/// comes of it is without its caller, too.
+pub(super) fn leave(
+    core: &Arc<Core>,
+    container: ContainerId,
+    exec: Option<ExecId>,
+    leash: Leash,
+    start: Option<Start>,
+) {
     let owner = core.clone();
     core.spawn(async move {
+        if !may_have_begun(start).await {
+            return;
+        }
         let done = match exec {
             None => leave_container(&owner, container, &leash).await,
             Some(exec) => leave_exec(&owner, container, exec, &leash).await,
@@ -36,6 +50,16 @@ pub(super) fn leave(core: &Arc<Core>, container: ContainerId, exec: Option<ExecI
             }
         }
     });
+}
+
+/// Whether there may be a process, once the start has been answered.
+async fn may_have_begun(start: Option<Start>) -> bool {
+    let Some(start) = start else { return true };
+    match start.await {
+        Ok(Err(error)) => error.leaves_doubt(),
+        // Whoever started it has left: then the state tells.
+        Ok(Ok(())) | Err(_) => true,
+    }
 }
 
 async fn leave_container(core: &Core, id: ContainerId, leash: &Leash) -> Result<(), Error> {
@@ -70,6 +94,10 @@ async fn leave_exec(
     leash: &Leash,
 ) -> Result<(), Error> {
     let cause = || leash.cause.clone();
+    let mut snapshot = core.execs.find(id)?;
+    // A start whose end is not known is found out, unless the server ends before.
+    let is_clear = snapshot.wait_for(|now| now.gone || now.exec.state != ExecState::Starting);
+    drop(is_clear.await);
     match leash.action {
         OnDisconnect::Detach => Ok(()),
         OnDisconnect::HangUp => signal(core, container, id, cause(), Signal::HUP).await,
@@ -81,7 +109,6 @@ async fn leave_exec(
             let grace = container_now.spec.stop_grace_period;
             let grace = grace.unwrap_or(core.settings.stop_grace_period);
             signal(core, container, id, cause(), ask).await?;
-            let mut snapshot = core.execs.find(id)?;
             let ended = snapshot.wait_for(|now| now.gone || now.exec.state.is_over());
             if timeout(grace, ended).await.is_ok() {
                 return Ok(());

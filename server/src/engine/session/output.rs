@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::{Caller, Output, Phase, Subject};
 use crate::engine::Error;
-use crate::engine::leave::leave;
+use crate::engine::leave::{Start, leave};
 use crate::model::exec::Leash;
 use crate::model::{ExitStatus, OutputStream};
 use crate::stdio::{Ended, Item, Reader, StdioError};
@@ -21,7 +19,7 @@ pub struct SessionOutput {
     /// What the caller's leaving does.
     leash: Option<Leash>,
     /// How the start ends that was asked for together with these streams.
-    start: Option<oneshot::Receiver<Result<(), Error>>>,
+    start: Option<Start>,
 }
 
 /// How far it is.
@@ -55,7 +53,7 @@ impl SessionOutput {
     }
 
     /// The start that was asked for together with these streams fails them if it fails.
-    pub(in crate::engine) fn expect_start(&mut self, start: oneshot::Receiver<Result<(), Error>>) {
+    pub(in crate::engine) fn expect_start(&mut self, start: Start) {
         self.start = Some(start);
     }
 
@@ -162,7 +160,13 @@ impl Drop for SessionOutput {
             && !by_us
         {
             let attached = self.subject.attached();
-            leave(&self.caller.core, attached.container, attached.exec, leash);
+            leave(
+                &self.caller.core,
+                attached.container,
+                attached.exec,
+                leash,
+                self.start.take(),
+            );
         }
     }
 }

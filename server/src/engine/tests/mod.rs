@@ -17,6 +17,7 @@ mod lifecycle;
 mod logs;
 mod random;
 mod recovery;
+mod sessions;
 mod start;
 mod stop;
 mod storage;

@@ -117,7 +117,7 @@ impl Actor {
         };
         if let Some(leash) = leash {
             let container = self.record.container().id;
-            crate::engine::leave::leave(&self.core, container, id, leash);
+            crate::engine::leave::leave(&self.core, container, id, leash, None);
         }
     }
 
