@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use self::registry::ExecSnapshot;
 use super::container::command::{Early, Order, ResizeOrder};
 use super::container::execs::{ExecOrder, NewExec};
-use super::leave::Start;
+use super::leave::{LeashChange, Start};
 use super::query::ExecPosition;
 use super::session::{self, Phase, Session, Subject};
 use super::{
@@ -19,11 +19,11 @@ use super::{
     Target,
 };
 use crate::backend::proc;
-use crate::model::exec::Leash;
 use crate::model::image::AccountFiles;
 use crate::model::spec::Process;
 use crate::model::{
-    Cause, Container, Exec, ExecId, ExecState, ExitStatus, Run, Signal, State, TerminalSize,
+    Cause, Container, Exec, ExecId, ExecState, ExitStatus, OnDisconnect, Run, Signal, State,
+    TerminalSize,
 };
 use crate::oci::process;
 
@@ -71,7 +71,8 @@ impl Engine {
         container: &str,
         create: CreateExec,
     ) -> Result<Answer<Arc<Exec>>, Error> {
-        self.new_exec(call, container, create, None).await
+        self.new_exec(call, container, create, OnDisconnect::Detach)
+            .await
     }
 
     async fn new_exec(
@@ -79,7 +80,7 @@ impl Engine {
         call: Call,
         container: &str,
         create: CreateExec,
-        leash: Option<Leash>,
+        on_disconnect: OnDisconnect,
     ) -> Result<Answer<Arc<Exec>>, Error> {
         self.once(call, async |cause, claim| {
             let process = self.exec_process(container, &create).await?;
@@ -88,7 +89,7 @@ impl Engine {
                     cause,
                     create,
                     process,
-                    leash,
+                    on_disconnect,
                     claim,
                     reply,
                 })))
@@ -326,8 +327,9 @@ impl Engine {
                 exec: None,
             });
         }
-        let leash = session::leash(cause.clone(), attach.on_disconnect);
-        let created = self.new_exec(call, container, create, leash).await?;
+        let created = self
+            .new_exec(call, container, create, attach.on_disconnect)
+            .await?;
         // Joined before it starts, so that nothing it writes is missed or unheld.
         self.attach_exec(cause, created.value.id, attach.read_whole())
             .await
@@ -346,16 +348,34 @@ impl Engine {
         let subject = Subject::Exec(self.core.execs.find(id)?);
         let by = Some((cause.clone(), &attach));
         let mut session = session::open(&self.core, subject.clone(), attach.output, by).await?;
-        match subject.phase() {
-            Phase::Waiting => session.output.expect_start(self.begin_start(cause, id)),
-            Phase::Running { .. } => {
-                let leash = session::leash(cause, attach.on_disconnect);
-                self.ask_exec(id, |reply| ExecOrder::Leash { id, leash, reply })
-                    .await?;
-            }
-            Phase::Ended { .. } | Phase::Failed(_) | Phase::Gone => {}
+        if let Phase::Waiting | Phase::Running { .. } = subject.phase() {
+            self.leash(&session).await?;
+        }
+        if let Phase::Waiting = subject.phase() {
+            session.output.expect_start(self.begin_start(cause, id));
         }
         Ok(session)
+    }
+
+    /// Notes with the process what is to become of it if the caller leaves. Before it starts, so that the
+    /// next server knows it too.
+    async fn leash(&self, session: &Session) -> Result<(), Error> {
+        let Some(leash) = session.leash() else {
+            return Ok(());
+        };
+        let change = LeashChange::Joined(leash);
+        match session.attached.exec {
+            Some(id) => {
+                self.ask_exec(id, |reply| ExecOrder::Leash { id, change, reply })
+                    .await
+            }
+            None => {
+                let key = session.attached.container.to_string();
+                self.core
+                    .ask(&key, |reply| Order::Leash { change, reply })
+                    .await
+            }
+        }
     }
 
     /// Starts an exec whether or not whoever asked for it stays.
@@ -412,10 +432,7 @@ impl Engine {
         };
         let by = Some((cause.clone(), &attach));
         let mut session = session::open(&self.core, subject.clone(), attach.output, by).await?;
-        let leash = session::leash(cause.clone(), attach.on_disconnect);
-        self.core
-            .ask(&key, |reply| Order::Leash { leash, reply })
-            .await?;
+        self.leash(&session).await?;
         if let Phase::Waiting = subject.phase() {
             session.output.expect_start(self.begin_run(cause, key));
         }
@@ -461,12 +478,9 @@ impl Engine {
         attach: Attach,
     ) -> Result<Session, Error> {
         let subject = self.joinable(key, expected_run)?;
-        let by = Some((cause.clone(), &attach));
+        let by = Some((cause, &attach));
         let session = session::open(&self.core, subject, attach.output, by).await?;
-        let leash = session::leash(cause, attach.on_disconnect);
-        self.core
-            .ask(key, |reply| Order::Leash { leash, reply })
-            .await?;
+        self.leash(&session).await?;
         Ok(session)
     }
 

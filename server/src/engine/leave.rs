@@ -14,6 +14,39 @@ use crate::backend::SignalScope;
 use crate::model::exec::Leash;
 use crate::model::{Cause, ContainerId, ExecId, ExecState, OnDisconnect, Signal};
 
+/// A change of what is to become of a process without its caller.
+#[derive(Debug)]
+pub(crate) enum LeashChange {
+    /// A caller has joined: from now on it is as this one says.
+    Joined(Leash),
+    /// It has been done, or is not to be done any more.
+    Over(Leash),
+}
+
+impl LeashChange {
+    /// What holds from now on.
+    pub(super) fn apply(self, now: Option<&Leash>) -> Option<Leash> {
+        match self {
+            Self::Joined(leash) => leash.kept(),
+            Self::Over(leash) => now.filter(|now| **now != leash).cloned(),
+        }
+    }
+}
+
+/// Has it noted with the process.
+pub(super) async fn tell(
+    core: &Core,
+    container: ContainerId,
+    exec: Option<ExecId>,
+    change: LeashChange,
+) -> Result<(), Error> {
+    let order = |reply| match exec {
+        Some(id) => Order::Exec(ExecOrder::Leash { id, change, reply }),
+        None => Order::Leash { change, reply },
+    };
+    core.ask(&container.to_string(), order).await
+}
+
 /// How the start ends that was asked for together with the streams.
 pub(super) type Start = oneshot::Receiver<Result<(), Error>>;
 
@@ -28,28 +61,33 @@ pub(super) fn leave(
 ) {
     let owner = core.clone();
     core.spawn(async move {
-        if !may_have_begun(start).await {
-            return;
-        }
         let done = match exec {
+            _ if !may_have_begun(start).await => Ok(()),
             None => leave_container(&owner, container, &leash).await,
             Some(exec) => leave_exec(&owner, container, exec, &leash).await,
         };
         match done {
-            Ok(()) => {}
-            // It has ended by itself.
-            Err(
-                Error::NotRunning { .. }
-                | Error::ExecNotRunning { .. }
-                | Error::ExecNotFound { .. }
-                | Error::ContainerNotFound { .. }
-                | Error::DeletedConcurrently { .. },
-            ) => {}
-            Err(error) => {
+            Err(error) if !is_over(&error) => {
                 tracing::warn!(%container, ?exec, action = ?leash.action, %error, "a process without its caller goes on");
             }
+            // Once only, also if the process survives it. What cannot be stored, or not any more, is done
+            // again by the next server.
+            Ok(()) | Err(_) => drop(tell(&owner, container, exec, LeashChange::Over(leash)).await),
         }
     });
+}
+
+/// Whether the process has ended by itself.
+fn is_over(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::NotRunning { .. }
+            | Error::RunChanged { .. }
+            | Error::ExecNotRunning { .. }
+            | Error::ExecNotFound { .. }
+            | Error::ContainerNotFound { .. }
+            | Error::DeletedConcurrently { .. }
+    )
 }
 
 /// Whether there may be a process, once the start has been answered.
@@ -64,10 +102,14 @@ async fn may_have_begun(start: Option<Start>) -> bool {
 
 async fn leave_container(core: &Core, id: ContainerId, leash: &Leash) -> Result<(), Error> {
     let (key, cause) = (id.to_string(), leash.cause.clone());
+    let expected_run = Some(leash.run);
     let signal = match leash.action {
         OnDisconnect::Detach => return Ok(()),
         OnDisconnect::Stop => {
-            let stop = StopContainer::default();
+            let stop = StopContainer {
+                expected_run,
+                ..StopContainer::default()
+            };
             let stopped = core.ask(&key, |reply| Order::Stop { cause, stop, reply });
             return stopped.await.map(drop);
         }
@@ -79,7 +121,7 @@ async fn leave_container(core: &Core, id: ContainerId, leash: &Leash) -> Result<
             cause,
             signal,
             scope: SignalScope::Main,
-            expected_run: None,
+            expected_run,
             claim: None,
             reply,
         })

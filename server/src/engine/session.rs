@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
@@ -25,7 +26,7 @@ use super::idempotency::Claim;
 use super::{Attach, Backpressure, Error, Follow, StartAt};
 use crate::model::exec::Leash;
 use crate::model::{
-    Cause, ContainerId, ExecId, ExitStatus, OnDisconnect, OutputStream, Run, Signal, TerminalSize,
+    Cause, ContainerId, ExecId, ExitStatus, OutputStream, Run, Signal, TerminalSize,
 };
 use crate::stdio::{Progress, Reader, Start, Stream, Wanted};
 use crate::store::{Change, Durability, Transaction};
@@ -110,8 +111,17 @@ pub enum Input {
 struct Caller {
     core: Arc<Core>,
     cause: Option<Cause>,
+    /// What its leaving does; none for who only reads, and once it is not to be done any more.
+    leash: Arc<Mutex<Option<Leash>>>,
     /// Set when the caller detaches.
     detached: CancellationToken,
+}
+
+impl Session {
+    /// What the caller's leaving does, to be noted with the process.
+    pub(super) fn leash(&self) -> Option<Leash> {
+        self.output.leash()
+    }
 }
 
 /// Joins a process's streams; reads them only, if there is no `attach`.
@@ -138,29 +148,21 @@ pub(super) async fn open(
     if !matches!(subject.phase(), Phase::Waiting) {
         reader.open().await.map_err(output::unreadable)?;
     }
+    let leash =
+        |(cause, attach): &(Cause, &Attach)| subject.leash(cause.clone(), attach.on_disconnect);
     let caller = Caller {
         core: core.clone(),
         cause: attach.map(|(cause, _)| cause.clone()),
+        leash: Arc::new(Mutex::new(attach.map(leash))),
         detached: CancellationToken::new(),
     };
-    let leash = attach.and_then(|(cause, attach)| leash(cause.clone(), attach.on_disconnect));
     let attached = subject.attached();
     let sends = attach.is_some_and(|(_, attach)| attach.stdin);
     Ok(Session {
         attached,
         input: SessionInput::new(caller.clone(), subject.clone(), stream, sends),
-        output: SessionOutput::new(caller, subject, reader, leash),
+        output: SessionOutput::new(caller, subject, reader),
     })
-}
-
-/// What is kept with the process for the case that its caller leaves.
-pub(super) fn leash(cause: Cause, action: OnDisconnect) -> Option<Leash> {
-    match action {
-        OnDisconnect::Detach => None,
-        OnDisconnect::HangUp | OnDisconnect::Stop | OnDisconnect::Kill => {
-            Some(Leash { action, cause })
-        }
-    }
 }
 
 /// Who wants to send must be able to.

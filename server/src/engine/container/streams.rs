@@ -10,8 +10,8 @@ use super::policy::Refusal;
 use crate::backend::{BackendError, Task, TaskHandle};
 use crate::engine::Error;
 use crate::engine::core::Core;
-use crate::model::exec::Leash;
-use crate::model::{ContainerId, limits};
+use crate::engine::leave::LeashChange;
+use crate::model::{Container, ContainerId, Run, limits};
 use crate::stdio::Stream;
 
 /// What is left of a run that is over.
@@ -102,9 +102,17 @@ impl Actor {
         });
     }
 
-    pub(super) async fn leash(&mut self, leash: Option<Leash>, reply: Reply<()>) {
-        self.is_cut = false;
-        if self.record.container().leash == leash {
+    pub(super) async fn leash(&mut self, change: LeashChange, reply: Reply<()>) {
+        let container = self.record.container();
+        if let LeashChange::Joined(leash) = &change {
+            if is_over(container, leash.run) {
+                // Nothing can become of it, and the run there is has a caller of its own, or none.
+                return drop(reply.send(Ok(())));
+            }
+            self.is_cut = false;
+        }
+        let leash = change.apply(container.leash.as_ref());
+        if container.leash == leash {
             return drop(reply.send(Ok(())));
         }
         let mut draft = self.record.draft();
@@ -112,6 +120,10 @@ impl Actor {
         let done = self.record.commit(draft).await;
         drop(reply.send(done));
     }
+}
+
+fn is_over(container: &Container, run: Run) -> bool {
+    run < container.run || run == container.run && !container.has_open_run()
 }
 
 /// A process that has just ended is "not running", not a fault of the backend.

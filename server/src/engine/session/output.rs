@@ -16,8 +16,6 @@ pub struct SessionOutput {
     subject: Subject,
     reader: Reader,
     stage: Stage,
-    /// What the caller's leaving does.
-    leash: Option<Leash>,
     /// How the start ends that was asked for together with these streams.
     start: Option<Start>,
 }
@@ -36,20 +34,18 @@ enum Stage {
 }
 
 impl SessionOutput {
-    pub(super) fn new(
-        caller: Caller,
-        subject: Subject,
-        reader: Reader,
-        leash: Option<Leash>,
-    ) -> Self {
+    pub(super) fn new(caller: Caller, subject: Subject, reader: Reader) -> Self {
         Self {
             caller,
             subject,
             reader,
             stage: Stage::Waiting,
-            leash,
             start: None,
         }
+    }
+
+    pub(super) fn leash(&self) -> Option<Leash> {
+        self.caller.leash.lock().clone()
     }
 
     /// The start that was asked for together with these streams fails them if it fails.
@@ -151,12 +147,10 @@ impl SessionOutput {
 impl Drop for SessionOutput {
     /// The caller leaves.
     fn drop(&mut self) {
-        let has_left = !self.is_over();
-        let detached = self.caller.detached.is_cancelled();
+        let leash = self.caller.leash.lock().take().and_then(Leash::kept);
         let by_us = self.caller.core.draining.is_cancelled();
-        if let Some(leash) = self.leash.take()
-            && has_left
-            && !detached
+        if let Some(leash) = leash
+            && !self.is_over()
             && !by_us
         {
             let attached = self.subject.attached();

@@ -11,7 +11,10 @@ use crate::engine::Error;
 use crate::engine::core::Core;
 use crate::engine::exec::registry::ExecSnapshot;
 use crate::engine::registry::Snapshot;
-use crate::model::{Container, Exec, ExecState, ExitStatus, Failure, LaunchFailure, Run, State};
+use crate::model::exec::Leash;
+use crate::model::{
+    Cause, Container, Exec, ExecState, ExitStatus, Failure, LaunchFailure, OnDisconnect, Run, State,
+};
 use crate::stdio::Stream;
 
 /// Whose streams.
@@ -103,6 +106,15 @@ impl Subject {
         } = self.attached();
         let container = container.to_string();
         Error::StdinNotOpen { container, exec }
+    }
+
+    /// What is to become of the process if the caller who joins it leaves.
+    pub(super) fn leash(&self, cause: Cause, action: OnDisconnect) -> Leash {
+        let run = match self {
+            Self::Exec(snapshot) => snapshot.borrow().exec.run,
+            Self::Run { run, .. } => *run,
+        };
+        Leash { action, cause, run }
     }
 
     /// The process's streams.

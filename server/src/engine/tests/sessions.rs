@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::engine::session::Session;
+use crate::engine::leave::leave;
+use crate::engine::session::{Input, Session};
+use crate::model::exec::Leash;
 use crate::model::{Container, Exec, ExecId, ExecSpec, ExecState, OnDisconnect, State};
 
 /// What is done to a process whose caller has left, by what the caller asked for.
@@ -147,4 +149,181 @@ fn a_caller_that_leaves_while_its_container_starts_has_done_what_it_asked_for() 
             }
         });
     }
+}
+
+/// Whoever had streams when the server went has not come back by now.
+const NOT_COME_BACK: Duration = limits::REATTACH_GRACE.saturating_add(Duration::from_secs(1));
+
+impl Up {
+    async fn attach_container(&self, name: &str, action: OnDisconnect) -> Session {
+        let attached = self
+            .engine
+            .attach_container(cause("attach"), name, None, attach(action));
+        attached.await.unwrap()
+    }
+
+    /// The server goes, and with it the session: nobody has left.
+    fn cut(&self, session: Session) {
+        self.engine.core.draining.cancel();
+        drop(session);
+    }
+}
+
+/// Starts a container without anybody, and sees that nothing becomes of it when the server is restarted.
+fn assert_started_alone(mut world: World) {
+    world.run(async |up| {
+        up.start("a", "start").await.unwrap();
+    });
+    world.crash_and_boot();
+    world.run(async |up| {
+        up.pass(NOT_COME_BACK).await;
+        assert_eq!(up.state("a"), State::Running);
+        assert_eq!(up.control.signals(up.get("a").id), []);
+    });
+}
+
+#[test]
+fn what_a_caller_asked_for_that_left_before_the_run_is_not_done_to_it() {
+    for ran in [false, true] {
+        let mut world = World::new();
+        world.run(async |up| {
+            up.create("a").await;
+            if ran {
+                up.start("a", "start").await.unwrap();
+                up.exit("a", 0).await;
+            }
+            drop(up.attach_container("a", OnDisconnect::Stop).await);
+            up.quiet().await;
+        });
+        assert_started_alone(world);
+    }
+}
+
+#[test]
+fn a_caller_that_waited_for_a_run_and_did_not_come_back_has_left() {
+    let mut world = World::new();
+    world.run(async |up| {
+        up.create("a").await;
+        up.cut(up.attach_container("a", OnDisconnect::Stop).await);
+    });
+    world.crash_and_boot();
+    world.run(async |up| up.pass(NOT_COME_BACK).await);
+    assert_started_alone(world);
+}
+
+#[test]
+fn a_caller_of_a_run_that_is_over_has_no_say_in_the_next_one() {
+    let mut world = World::new();
+    world.run(async |up| {
+        let again = || {
+            let call = keyed("run", "RunContainer", "key", 1);
+            up.engine
+                .run_container(call, request("a"), attach(OnDisconnect::Stop))
+        };
+        let first = again().await.unwrap();
+        up.quiet().await;
+        up.exit("a", 0).await;
+        up.start("a", "start").await.unwrap();
+        let second = up.attach_container("a", OnDisconnect::HangUp).await;
+        drop((first, again().await.unwrap()));
+        up.quiet().await;
+        assert_eq!(up.control.signals(up.get("a").id), []);
+        up.cut(second);
+    });
+    world.crash_and_boot();
+    world.run(async |up| {
+        up.pass(NOT_COME_BACK).await;
+        assert_eq!(up.control.signals(up.get("a").id), [Signal::HUP]);
+    });
+}
+
+#[test]
+fn a_caller_that_leaves_just_after_the_end_of_its_run_does_nothing_to_the_next_one() {
+    World::new().run(async |up| {
+        let id = up.create_started("a").await;
+        up.exit("a", 0).await;
+        let hold = up.control.hold_next(Operation::Start);
+        drop(up.go(up.starting("a", call("start"))).await);
+        hold.reached().await;
+        for action in [OnDisconnect::Stop, OnDisconnect::HangUp] {
+            let leash = Leash {
+                action,
+                cause: cause("left"),
+                run: Run(1),
+            };
+            leave(&up.engine.core, id, None, leash, None);
+        }
+        up.quiet().await;
+        hold.release();
+        up.quiet().await;
+        assert_eq!(up.state("a"), State::Running);
+        assert_eq!(up.control.signals(id), []);
+    });
+}
+
+#[test]
+fn what_a_process_survives_is_done_to_it_once() {
+    for cut in [false, true] {
+        let mut world = World::new();
+        world.run(async |up| {
+            up.create_started("a").await;
+            let session = up.attach_container("a", OnDisconnect::HangUp).await;
+            match cut {
+                true => up.cut(session),
+                false => drop(session),
+            }
+            up.quiet().await;
+        });
+        for _ in 0..2 {
+            world.crash_and_boot();
+            world.run(async |up| {
+                up.pass(NOT_COME_BACK).await;
+                assert_eq!(up.control.signals(up.get("a").id), [Signal::HUP]);
+            });
+        }
+    }
+}
+
+#[test]
+fn a_caller_that_starts_an_exec_by_attaching_is_missed_after_a_restart_too() {
+    let mut world = World::new();
+    let id = world.run(async |up| {
+        up.create_started("a").await;
+        let created = up.engine.create_exec(call("create"), "a", tool()).await;
+        let id = created.unwrap().value.id;
+        let session = up
+            .engine
+            .attach_exec(cause("attach"), id, attach(OnDisconnect::Kill));
+        let session = session.await.unwrap();
+        up.quiet().await;
+        assert_eq!(up.exec(id).state, ExecState::Running);
+        up.cut(session);
+        id
+    });
+    world.crash_and_boot();
+    world.run(async |up| {
+        assert_eq!(up.exec(id).state, ExecState::Running);
+        up.pass(NOT_COME_BACK).await;
+        assert_eq!(up.exec(id).state, ExecState::Exited);
+        assert_eq!(up.sent_to(id), Some(Signal::KILL));
+    });
+}
+
+#[test]
+fn who_detaches_lets_go_of_what_was_asked_for_and_of_nothing_else() {
+    let mut world = World::new();
+    world.run(async |up| {
+        up.create_started("a").await;
+        let first = up.attach_container("a", OnDisconnect::Stop).await;
+        let second = up.attach_container("a", OnDisconnect::HangUp).await;
+        first.input.send(Input::Detach).await.unwrap();
+        drop(first);
+        up.quiet().await;
+        up.cut(second);
+    });
+    world.crash_and_boot();
+    world.run(async |up| {
+        up.pass(NOT_COME_BACK).await;
+        assert_eq!(up.control.signals(up.get("a").id), [Signal::HUP]);
+    });
 }

@@ -22,11 +22,16 @@ impl Actor {
             cause,
             create,
             process,
-            leash,
+            on_disconnect,
             mut claim,
             reply,
         } = new;
         let container = self.record.container();
+        let leash = Leash {
+            action: on_disconnect,
+            cause: cause.clone(),
+            run: container.run,
+        };
         let exec = Exec {
             id: ExecId::generate(),
             container: container.id,
@@ -44,7 +49,7 @@ impl Actor {
             end_time: None,
             cause: cause.clone(),
             key: claim.as_ref().map(|claim| claim.key().clone()),
-            leash,
+            leash: leash.kept(),
             remains: false,
             signaled: None,
         };
@@ -95,10 +100,9 @@ impl Actor {
         }
     }
 
-    /// The main process's streams were cut by the server's restart, too.
+    /// The main process's streams were cut by the server's restart, too, or those of a run to come.
     pub(in super::super) fn restore_leash(&mut self) {
-        let container = self.record.container();
-        self.is_cut = container.leash.is_some() && container.has_open_run();
+        self.is_cut = self.record.container().leash.is_some();
         if self.is_cut {
             self.execs.begin(&tracing::Span::none(), after_grace(None));
         }
