@@ -364,7 +364,7 @@ impl Engine {
             return Ok(());
         };
         let change = LeashChange::Joined(leash);
-        match session.attached.exec {
+        let noted = match session.attached.exec {
             Some(id) => {
                 self.ask_exec(id, |reply| ExecOrder::Leash { id, change, reply })
                     .await
@@ -375,7 +375,9 @@ impl Engine {
                     .ask(&key, |reply| Order::Leash { change, reply })
                     .await
             }
-        }
+        };
+        // Then it is not let in: that is no leaving.
+        noted.inspect_err(|_| session.let_go())
     }
 
     /// Starts an exec whether or not whoever asked for it stays.

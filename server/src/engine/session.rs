@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
 use super::idempotency::Claim;
+use super::leave::{LeashChange, tell};
 use super::{Attach, Backpressure, Error, Follow, StartAt};
 use crate::model::exec::Leash;
 use crate::model::{
@@ -121,6 +122,32 @@ impl Session {
     /// What the caller's leaving does, to be noted with the process.
     pub(super) fn leash(&self) -> Option<Leash> {
         self.output.leash()
+    }
+
+    /// It ends, and by no doing of the caller.
+    pub(super) fn let_go(&self) {
+        self.output.let_go();
+    }
+}
+
+impl Caller {
+    /// The caller's streams end by no doing of its own: that is no leaving, and nothing is to be done. The
+    /// server's end is none either, but then the next one gives the caller time to come back.
+    fn let_go(&self, subject: &Subject) {
+        if self.core.draining.is_cancelled() {
+            return;
+        }
+        let Some(leash) = self.leash.lock().take() else {
+            return;
+        };
+        let (core, attached) = (self.core.clone(), subject.attached());
+        self.core.spawn(async move {
+            let Attached {
+                container, exec, ..
+            } = attached;
+            // If the process is over, there is nothing to note.
+            drop(tell(&core, container, exec, LeashChange::Over(leash)).await);
+        });
     }
 }
 

@@ -62,7 +62,21 @@ impl SessionInput {
             // It has ended meanwhile: its exit says so.
             Err(Error::NotRunning { .. } | Error::ExecNotRunning { .. }) => Ok(()),
             Err(Error::DeletedConcurrently { .. } | Error::ExecNotFound { .. }) => Ok(()),
-            sent => sent,
+            sent => sent.inspect_err(|error| {
+                if !self.is_callers_fault(error) {
+                    self.caller.let_go(&self.subject);
+                }
+            }),
+        }
+    }
+
+    /// Whether the caller has sent what it must not: who makes its own call end leaves.
+    fn is_callers_fault(&self, error: &Error) -> bool {
+        match error {
+            Error::TerminalNotAllocated { .. } => true,
+            // Somebody else may have closed it.
+            Error::StdinNotOpen { .. } => !self.sends || self.is_closed(),
+            _ => false,
         }
     }
 

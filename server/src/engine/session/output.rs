@@ -48,6 +48,10 @@ impl SessionOutput {
         self.caller.leash.lock().clone()
     }
 
+    pub(super) fn let_go(&self) {
+        self.caller.let_go(&self.subject);
+    }
+
     /// The start that was asked for together with these streams fails them if it fails.
     pub(in crate::engine) fn expect_start(&mut self, start: Start) {
         self.start = Some(start);
@@ -65,7 +69,10 @@ impl SessionOutput {
                 self.stage = Stage::Over;
                 Ok(Some(Output::Detached))
             }
-            next = self.advance() => next.inspect_err(|_| self.stage = Stage::Over),
+            next = self.advance() => next.inspect_err(|_| {
+                self.stage = Stage::Over;
+                self.let_go();
+            }),
         }
     }
 

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::engine::leave::leave;
-use crate::engine::session::{Input, Session};
+use crate::engine::session::{Input, Output, Session};
 use crate::model::exec::Leash;
-use crate::model::{Container, Exec, ExecId, ExecSpec, ExecState, OnDisconnect, State};
+use crate::model::{
+    Container, Exec, ExecId, ExecSpec, ExecState, OnDisconnect, State, TerminalSize,
+};
 
 /// What is done to a process whose caller has left, by what the caller asked for.
 const DONE: [(OnDisconnect, Option<Signal>); 4] = [
@@ -325,5 +329,80 @@ fn who_detaches_lets_go_of_what_was_asked_for_and_of_nothing_else() {
     world.run(async |up| {
         up.pass(NOT_COME_BACK).await;
         assert_eq!(up.control.signals(up.get("a").id), [Signal::HUP]);
+    });
+}
+
+#[test]
+fn a_failure_of_the_servers_own_is_no_leaving() {
+    World::new().run(async |up| {
+        let container = up.create_started("a").await;
+        let (id, mut session) = up.run_exec("a", OnDisconnect::Kill).await;
+        up.quiet().await;
+        let recording = up.engine.core.exec_dir(container, id);
+        std::fs::create_dir_all(recording.parent().unwrap()).unwrap();
+        std::fs::write(&recording, "no directory").unwrap();
+        assert!(matches!(
+            session.output.next().await,
+            Ok(Some(Output::Started { .. }))
+        ));
+        assert_refused!(session.output.next().await, Error::Store(_));
+        drop(session);
+        up.quiet().await;
+        assert_eq!(up.sent_to(id), None);
+        assert_eq!(up.exec(id).leash, None, "nor is it one after a restart");
+    });
+}
+
+#[test]
+fn input_that_the_server_fails_to_pass_on_is_no_leaving() {
+    World::new().run(async |up| {
+        up.create_started("a").await;
+        let (id, session) = up.run_exec("a", OnDisconnect::Kill).await;
+        up.quiet().await;
+        up.control
+            .fail_next(Operation::KillExec, unavailable(Applied::No));
+        assert_unavailable(
+            session.input.send(Input::Signal(Signal::HUP)).await,
+            Applied::No,
+        );
+        drop(session);
+        up.quiet().await;
+        assert_eq!(up.exec(id).state, ExecState::Running);
+        assert_eq!(up.exec(id).leash, None, "nor is it one after a restart");
+    });
+}
+
+#[test]
+fn a_caller_that_is_not_let_in_does_not_leave() {
+    World::new().run(async |up| {
+        let id = up.create_started("a").await;
+        up.break_commits("RUNNING");
+        let refused =
+            up.engine
+                .attach_container(cause("attach"), "a", None, attach(OnDisconnect::Stop));
+        assert_refused!(refused.await, Error::Store(_));
+        up.mend_commits();
+        up.quiet().await;
+        assert_eq!(up.state("a"), State::Running);
+        assert_eq!(up.control.signals(id), []);
+    });
+}
+
+#[test]
+fn a_caller_that_sends_what_it_must_not_leaves() {
+    World::new().run(async |up| {
+        up.create_started("a").await;
+        let size = TerminalSize {
+            rows: 24,
+            columns: 80,
+        };
+        for wrong in [Input::Stdin(Bytes::from("x")), Input::Resize(size)] {
+            let (id, session) = up.run_exec("a", OnDisconnect::Kill).await;
+            up.quiet().await;
+            session.input.send(wrong.clone()).await.unwrap_err();
+            drop(session);
+            up.quiet().await;
+            assert_eq!(up.sent_to(id), Some(Signal::KILL), "{wrong:?}");
+        }
     });
 }
