@@ -22,8 +22,7 @@ use crate::backend::proc;
 use crate::model::image::AccountFiles;
 use crate::model::spec::Process;
 use crate::model::{
-    Cause, Container, Exec, ExecId, ExecState, ExitStatus, OnDisconnect, Run, Signal, State,
-    TerminalSize,
+    Cause, Container, Exec, ExecId, ExecState, ExitStatus, Run, Signal, State, TerminalSize,
 };
 use crate::oci::process;
 
@@ -71,17 +70,6 @@ impl Engine {
         container: &str,
         create: CreateExec,
     ) -> Result<Answer<Arc<Exec>>, Error> {
-        self.new_exec(call, container, create, OnDisconnect::Detach)
-            .await
-    }
-
-    async fn new_exec(
-        &self,
-        call: Call,
-        container: &str,
-        create: CreateExec,
-        on_disconnect: OnDisconnect,
-    ) -> Result<Answer<Arc<Exec>>, Error> {
         self.once(call, async |cause, claim| {
             let process = self.exec_process(container, &create).await?;
             let order = |reply| {
@@ -89,7 +77,6 @@ impl Engine {
                     cause,
                     create,
                     process,
-                    on_disconnect,
                     claim,
                     reply,
                 })))
@@ -327,9 +314,7 @@ impl Engine {
                 exec: None,
             });
         }
-        let created = self
-            .new_exec(call, container, create, attach.on_disconnect)
-            .await?;
+        let created = self.create_exec(call, container, create).await?;
         // Joined before it starts, so that nothing it writes is missed or unheld.
         self.attach_exec(cause, created.value.id, attach.read_whole())
             .await

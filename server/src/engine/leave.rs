@@ -10,9 +10,11 @@ use super::container::command::{Order, SignalOrder};
 use super::container::execs::ExecOrder;
 use super::core::Core;
 use super::error::Error;
+use super::exec::registry::ExecSnapshot;
+use super::registry::Snapshot;
 use crate::backend::SignalScope;
 use crate::model::exec::Leash;
-use crate::model::{Cause, ContainerId, ExecId, ExecState, OnDisconnect, Signal};
+use crate::model::{Cause, ContainerId, ExecId, ExecState, OnDisconnect, Signal, State};
 
 /// A change of what is to become of a process without its caller.
 #[derive(Debug)]
@@ -62,7 +64,7 @@ pub(super) fn leave(
     let owner = core.clone();
     core.spawn(async move {
         let done = match exec {
-            _ if !may_have_begun(start).await => Ok(()),
+            _ if !is_left(&owner, container, exec, &leash, start).await => Ok(()),
             None => leave_container(&owner, container, &leash).await,
             Some(exec) => leave_exec(&owner, container, exec, &leash).await,
         };
@@ -90,14 +92,45 @@ fn is_over(error: &Error) -> bool {
     )
 }
 
-/// Whether there may be a process, once the start has been answered.
-async fn may_have_begun(start: Option<Start>) -> bool {
-    let Some(start) = start else { return true };
-    match start.await {
-        Ok(Err(error)) => error.leaves_doubt(),
-        // Whoever started it has left: then the state tells.
-        Ok(Ok(())) | Err(_) => true,
+/// Whether there may be a process without a caller, once it is clear what came of its start. Whoever joins
+/// meanwhile, as a repeat of a call that was cut off does, takes it over.
+async fn is_left(
+    core: &Core,
+    container: ContainerId,
+    exec: Option<ExecId>,
+    leash: &Leash,
+    start: Option<Start>,
+) -> bool {
+    let is_awaited = start.is_some();
+    if let Some(start) = start
+        && let Ok(Err(error)) = start.await
+        && !error.leaves_doubt()
+    {
+        return false;
     }
+    match after_start(core, container, exec).await {
+        Ok(now) => !is_awaited || now.as_ref() == Some(leash),
+        Err(_) => false,
+    }
+}
+
+/// What is to be done without a caller, once the process is not about to start any more.
+async fn after_start(
+    core: &Core,
+    container: ContainerId,
+    exec: Option<ExecId>,
+) -> Result<Option<Leash>, Error> {
+    // An error means that nothing comes any more: the server ends.
+    if let Some(id) = exec {
+        let mut snapshot = core.execs.find(id)?;
+        let is_clear = |now: &ExecSnapshot| now.gone || now.exec.state != ExecState::Starting;
+        drop(snapshot.wait_for(is_clear).await);
+        return Ok(snapshot.borrow().exec.leash.clone());
+    }
+    let mut snapshot = core.registry.find(&container.to_string())?.snapshot;
+    let is_clear = |now: &Snapshot| now.gone || now.container.state != State::Starting;
+    drop(snapshot.wait_for(is_clear).await);
+    Ok(snapshot.borrow().container.leash.clone())
 }
 
 async fn leave_container(core: &Core, id: ContainerId, leash: &Leash) -> Result<(), Error> {
@@ -136,10 +169,6 @@ async fn leave_exec(
     leash: &Leash,
 ) -> Result<(), Error> {
     let cause = || leash.cause.clone();
-    let mut snapshot = core.execs.find(id)?;
-    // A start whose end is not known is found out, unless the server ends before.
-    let is_clear = snapshot.wait_for(|now| now.gone || now.exec.state != ExecState::Starting);
-    drop(is_clear.await);
     match leash.action {
         OnDisconnect::Detach => Ok(()),
         OnDisconnect::HangUp => signal(core, container, id, cause(), Signal::HUP).await,
@@ -151,6 +180,7 @@ async fn leave_exec(
             let grace = container_now.spec.stop_grace_period;
             let grace = grace.unwrap_or(core.settings.stop_grace_period);
             signal(core, container, id, cause(), ask).await?;
+            let mut snapshot = core.execs.find(id)?;
             let ended = snapshot.wait_for(|now| now.gone || now.exec.state.is_over());
             if timeout(grace, ended).await.is_ok() {
                 return Ok(());

@@ -26,6 +26,7 @@ pub mod wait;
 pub mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +75,7 @@ impl Engine {
             execs: exec::registry::ExecRegistry::default(),
             images: image::Images::default(),
             idempotency: idempotency::Idempotency::default(),
+            joinings: AtomicU64::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             draining: CancellationToken::new(),

@@ -175,8 +175,9 @@ pub(super) async fn open(
     if !matches!(subject.phase(), Phase::Waiting) {
         reader.open().await.map_err(output::unreadable)?;
     }
-    let leash =
-        |(cause, attach): &(Cause, &Attach)| subject.leash(cause.clone(), attach.on_disconnect);
+    let leash = |(cause, attach): &(Cause, &Attach)| {
+        subject.leash(core, cause.clone(), attach.on_disconnect)
+    };
     let caller = Caller {
         core: core.clone(),
         cause: attach.map(|(cause, _)| cause.clone()),

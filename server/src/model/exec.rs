@@ -77,6 +77,9 @@ pub struct Leash {
     /// The container's run that it is about, and no other.
     #[serde(default)]
     pub run: Run,
+    /// Tells callers apart that joined in repeats of one call.
+    #[serde(default)]
+    pub joining: u64,
 }
 
 impl Leash {

@@ -28,9 +28,7 @@ impl Engine {
         } = exec;
         create.spec.stdin_open = !stdin.is_empty();
         let cause = call.cause.clone();
-        let created = self
-            .new_exec(call, container, create, OnDisconnect::Detach)
-            .await?;
+        let created = self.create_exec(call, container, create).await?;
         let attach = Attach {
             stdin: !stdin.is_empty(),
             output: all(),

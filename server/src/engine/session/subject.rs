@@ -1,6 +1,7 @@
 //! Whose streams a session is about, and where that process is.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use tokio::sync::watch;
@@ -109,12 +110,17 @@ impl Subject {
     }
 
     /// What is to become of the process if the caller who joins it leaves.
-    pub(super) fn leash(&self, cause: Cause, action: OnDisconnect) -> Leash {
+    pub(super) fn leash(&self, core: &Core, cause: Cause, action: OnDisconnect) -> Leash {
         let run = match self {
             Self::Exec(snapshot) => snapshot.borrow().exec.run,
             Self::Run { run, .. } => *run,
         };
-        Leash { action, cause, run }
+        Leash {
+            action,
+            cause,
+            run,
+            joining: core.joinings.fetch_add(1, Ordering::Relaxed),
+        }
     }
 
     /// The process's streams.

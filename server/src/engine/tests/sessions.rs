@@ -254,6 +254,7 @@ fn a_caller_that_leaves_just_after_the_end_of_its_run_does_nothing_to_the_next_o
                 action,
                 cause: cause("left"),
                 run: Run(1),
+                joining: 0,
             };
             leave(&up.engine.core, id, None, leash, None);
         }
@@ -404,5 +405,28 @@ fn a_caller_that_sends_what_it_must_not_leaves() {
             up.quiet().await;
             assert_eq!(up.sent_to(id), Some(Signal::KILL), "{wrong:?}");
         }
+    });
+}
+
+#[test]
+fn a_repeat_that_joins_before_the_start_is_over_keeps_the_process() {
+    World::new().run(async |up| {
+        up.create_started("a").await;
+        let again = || {
+            let call = keyed("exec", "RunExec", "key", 1);
+            up.engine
+                .run_exec(call, "a", tool(), attach(OnDisconnect::Kill))
+        };
+        let hold = up.control.hold_next(Operation::StartExec);
+        drop(again().await.unwrap());
+        let second = again().await.unwrap();
+        let id = second.attached.exec.unwrap();
+        hold.release();
+        up.quiet().await;
+        assert_eq!(up.exec(id).state, ExecState::Running);
+        assert_eq!(up.sent_to(id), None);
+        drop(second);
+        up.quiet().await;
+        assert_eq!(up.sent_to(id), Some(Signal::KILL));
     });
 }

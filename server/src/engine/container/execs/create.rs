@@ -22,16 +22,10 @@ impl Actor {
             cause,
             create,
             process,
-            on_disconnect,
             mut claim,
             reply,
         } = new;
         let container = self.record.container();
-        let leash = Leash {
-            action: on_disconnect,
-            cause: cause.clone(),
-            run: container.run,
-        };
         let exec = Exec {
             id: ExecId::generate(),
             container: container.id,
@@ -49,7 +43,7 @@ impl Actor {
             end_time: None,
             cause: cause.clone(),
             key: claim.as_ref().map(|claim| claim.key().clone()),
-            leash: leash.kept(),
+            leash: None,
             remains: false,
             signaled: None,
         };

@@ -7,7 +7,7 @@ use crate::engine::idempotency::Claim;
 use crate::engine::leave::LeashChange;
 use crate::engine::{CreateExec, Error, StartedExec};
 use crate::model::spec::Process;
-use crate::model::{Cause, Exec, ExecId, ExecState, OnDisconnect, Signal, TerminalSize};
+use crate::model::{Cause, Exec, ExecId, ExecState, Signal, TerminalSize};
 use std::sync::Arc;
 
 use super::Outcome;
@@ -63,7 +63,6 @@ pub(crate) struct NewExec {
     pub(crate) cause: Cause,
     pub(crate) create: CreateExec,
     pub(crate) process: Process,
-    pub(crate) on_disconnect: OnDisconnect,
     pub(crate) claim: Option<Claim>,
     pub(crate) reply: Reply<Arc<Exec>>,
 }
