@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
+use tracing::Instrument;
 
 use self::registry::ExecSnapshot;
 use super::container::command::{Early, Order, ResizeOrder};
@@ -397,33 +398,69 @@ impl Engine {
         create: CreateContainer,
         attach: Attach,
     ) -> Result<(Arc<Container>, Session), Error> {
-        let cause = call.cause.clone();
         if attach.stdin && !create.spec.stdin_open {
             return Err(Error::StdinNotOpen {
                 container: create.name.unwrap_or_default(),
                 exec: None,
             });
         }
-        let attach = attach.read_whole();
+        let (told, joined) = oneshot::channel();
+        let engine = self.clone();
+        let run = async move { engine.create_and_run(call, create, attach, told).await };
+        self.core.spawn(run.instrument(tracing::Span::current()));
+        joined.await.unwrap_or(Err(Error::Bug {
+            what: "a run that was interrupted",
+        }))
+    }
+
+    /// Goes on whether or not whoever asked for it stays. To one that has left the session is sent in vain:
+    /// its end is that caller's leaving.
+    async fn create_and_run(
+        &self,
+        call: Call,
+        create: CreateContainer,
+        attach: Attach,
+        told: oneshot::Sender<Result<(Arc<Container>, Session), Error>>,
+    ) {
+        let cause = call.cause.clone();
         let create = CreateContainer {
             start: false,
             ..create
         };
-        let container = self.create(call, create).await?.value;
+        let Answer {
+            value: container,
+            replayed,
+        } = match self.create(call, create).await {
+            Ok(created) => created,
+            Err(error) => return drop(told.send(Err(error))),
+        };
+        if replayed && told.is_closed() {
+            // It has joined nothing, and must not end what the first call has.
+            return;
+        }
         let key = container.id.to_string();
-        let snapshot = self.core.registry.find(&key)?.snapshot;
-        let run = Run::default().next();
+        let joined = self.join_new(cause.clone(), &key, attach).await;
+        if joined.is_err() && !replayed {
+            self.discard_new(cause, &key).await;
+        }
+        drop(told.send(joined.map(|session| (container, session))));
+    }
+
+    /// Joins the first run of a container that was made to be run, and starts it.
+    async fn join_new(&self, cause: Cause, key: &str, attach: Attach) -> Result<Session, Error> {
+        let attach = attach.read_whole();
         let subject = Subject::Run {
-            container: snapshot,
-            run,
+            container: self.core.registry.find(key)?.snapshot,
+            run: Run::default().next(),
         };
         let by = Some((cause.clone(), &attach));
         let mut session = session::open(&self.core, subject.clone(), attach.output, by).await?;
         self.leash(&session).await?;
         if let Phase::Waiting = subject.phase() {
-            session.output.expect_start(self.begin_run(cause, key));
+            let start = self.begin_run(cause, key.to_owned());
+            session.output.expect_start(start);
         }
-        Ok((container, session))
+        Ok(session)
     }
 
     /// Starts a container that was made to be run, whether or not whoever asked for it stays. Nothing
@@ -441,15 +478,19 @@ impl Engine {
             if let Err(error) = &started
                 && !error.leaves_doubt()
             {
-                let deleted = engine.delete(cause, &key, super::DeleteContainer::default());
-                if let Err(error) = deleted.await {
-                    tracing::warn!(container = key, %error, "a container that did not start stays");
-                }
+                engine.discard_new(cause, &key).await;
             }
             // Whoever asked may have left.
             drop(told.send(started.map(drop)));
         });
         start
+    }
+
+    async fn discard_new(&self, cause: Cause, key: &str) {
+        let deleted = self.delete(cause, key, super::DeleteContainer::default());
+        if let Err(error) = deleted.await {
+            tracing::warn!(container = key, %error, "a container that did not start stays");
+        }
     }
 
     /// Joins the streams of a container's main process, or of its next one.

@@ -430,3 +430,68 @@ fn a_repeat_that_joins_before_the_start_is_over_keeps_the_process() {
         assert_eq!(up.sent_to(id), Some(Signal::KILL));
     });
 }
+
+impl Up {
+    /// Runs a container for a caller that leaves while it is created.
+    async fn run_and_leave(&self, call: Call, action: OnDisconnect) {
+        let hold = self.control.hold_next(Operation::Create);
+        let engine = self.engine.clone();
+        let going = self
+            .go(async move {
+                let run = engine.run_container(call, auto_delete(request("a")), attach(action));
+                run.await.map(drop)
+            })
+            .await;
+        hold.reached().await;
+        going.abort();
+        drop(going.await);
+        hold.release();
+    }
+}
+
+#[test]
+fn a_caller_that_leaves_while_its_container_is_created_has_done_what_it_asked_for() {
+    World::new().run(async |up| {
+        up.run_and_leave(call("run"), OnDisconnect::Stop).await;
+        up.quiet().await;
+        assert!(up.is_gone("a"));
+        up.assert_empty().await;
+        up.run_and_leave(call("run"), OnDisconnect::Detach).await;
+        up.quiet().await;
+        assert_eq!(up.state("a"), State::Running);
+    });
+}
+
+#[test]
+fn a_repeat_finds_the_container_of_a_first_call_that_was_cut_off() {
+    World::new().run(async |up| {
+        let keyed = || keyed("run", "RunContainer", "key", 1);
+        let start = up.control.hold_next(Operation::Start);
+        up.run_and_leave(keyed(), OnDisconnect::Stop).await;
+        let create = auto_delete(request("a"));
+        let again = up
+            .engine
+            .run_container(keyed(), create, attach(OnDisconnect::Stop));
+        let (container, session) = again.await.unwrap();
+        start.release();
+        up.quiet().await;
+        assert_eq!(up.get("a").id, container.id);
+        assert_eq!(up.state("a"), State::Running);
+        drop(session);
+        up.quiet().await;
+        assert!(up.is_gone("a"));
+    });
+}
+
+#[test]
+fn nothing_remains_of_a_container_whose_caller_could_not_be_joined_to_it() {
+    World::new().run(async |up| {
+        up.break_leashes();
+        let run = up
+            .engine
+            .run_container(call("run"), request("a"), attach(OnDisconnect::Stop));
+        assert_refused!(run.await, Error::Store(_));
+        up.mend_commits();
+        up.assert_empty().await;
+    });
+}
