@@ -338,7 +338,9 @@ impl Engine {
             self.leash(&session).await?;
         }
         if let Phase::Waiting = subject.phase() {
-            session.output.expect_start(self.begin_start(cause, id));
+            session
+                .output
+                .expect_start(self.begin_start(cause, id, Bytes::new()));
         }
         Ok(session)
     }
@@ -366,16 +368,40 @@ impl Engine {
         noted.inspect_err(|_| session.let_go())
     }
 
-    /// Starts an exec whether or not whoever asked for it stays.
-    fn begin_start(&self, cause: Cause, id: ExecId) -> Start {
+    /// Starts an exec, and feeds it `stdin` to its end if there is any, whether or not whoever asked for it
+    /// stays. Only the call that has started it feeds it: no byte comes twice.
+    fn begin_start(&self, cause: Cause, id: ExecId, stdin: Bytes) -> Start {
         let (told, start) = oneshot::channel();
         let engine = self.clone();
         self.core.spawn(async move {
-            let started = engine.start_exec(cause, id).await.map(drop);
+            let started = engine.start_exec(cause, id).await;
+            let is_ours = started.as_ref().is_ok_and(|started| started.changed);
             // Whoever asked may have left.
-            drop(told.send(started));
+            drop(told.send(started.map(drop)));
+            if is_ours && !stdin.is_empty() {
+                engine.feed(id, stdin).await;
+            }
         });
         start
+    }
+
+    /// Ends with the process at the latest. One that is cut off by the server's end does not see the end of
+    /// its input: it would take a part for the whole.
+    async fn feed(&self, id: ExecId, stdin: Bytes) {
+        let Ok(snapshot) = self.core.execs.find(id) else {
+            return;
+        };
+        let subject = Subject::Exec(snapshot);
+        let stream = subject.stream(&self.core);
+        let fed = session::write(&self.core, &subject, &stream, stdin, true);
+        match self.core.shutdown.run_until_cancelled(fed).await {
+            // What the process did not read is its own affair.
+            Some(Ok(()) | Err(Error::StdinNotOpen { .. } | Error::ExecNotRunning { .. }))
+            | None => {}
+            Some(Err(error)) => {
+                tracing::warn!(exec = %id, %error, "the end of an input is not told")
+            }
+        }
     }
 
     /// Reads an exec's output. Its input takes nothing.

@@ -255,6 +255,17 @@ pub(super) async fn write_once(
         core.store.commit(transaction(answer)).await?;
         claim.complete();
     }
+    write(core, subject, stream, data, close).await
+}
+
+/// Writes to a process's stdin, and closes it if that is all.
+pub(super) async fn write(
+    core: &Core,
+    subject: &Subject,
+    stream: &Stream,
+    data: Bytes,
+    close: bool,
+) -> Result<(), Error> {
     if !data.is_empty() {
         input::write(stream, &data, subject).await?;
     }

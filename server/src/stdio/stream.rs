@@ -406,6 +406,12 @@ impl Stream {
         self.input.write(data).await
     }
 
+    /// Takes the place of a keeper: the write end of the input is there.
+    #[cfg(test)]
+    pub(crate) fn give_input(&self, end: std::os::fd::OwnedFd) {
+        self.input.open(end);
+    }
+
     /// Whether standard input takes more.
     #[must_use]
     pub fn is_input_open(&self) -> bool {

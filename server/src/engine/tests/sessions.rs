@@ -1,5 +1,7 @@
 //! Callers that are joined to processes, and that leave.
 
+use std::future::Future;
+use std::io::{ErrorKind, PipeReader, Read};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -493,5 +495,129 @@ fn nothing_remains_of_a_container_whose_caller_could_not_be_joined_to_it() {
         assert_refused!(run.await, Error::Store(_));
         up.mend_commits();
         up.assert_empty().await;
+    });
+}
+
+/// The other end of a process's input.
+struct Stdin(PipeReader);
+
+impl Stdin {
+    /// What was written since the last look, and whether the input has ended.
+    async fn take(&mut self, up: &Up) -> (Vec<u8>, bool) {
+        let mut taken = Vec::new();
+        let mut quiet = false;
+        loop {
+            let mut buffer = vec![0; 1 << 16];
+            match self.0.read(&mut buffer) {
+                Ok(0) => return (taken, true),
+                Ok(read) => {
+                    taken.extend_from_slice(&buffer[..read]);
+                    quiet = false;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock && !quiet => {
+                    up.quiet().await;
+                    quiet = true;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return (taken, false),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+impl Up {
+    /// Gives an exec an input, as its start does where there is a keeper.
+    fn give_input(&self, id: ExecId) -> Stdin {
+        let (reader, writer) = std::io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&reader, true).unwrap();
+        let stream = self.engine.core.exec_stream(&self.exec(id));
+        stream.give_input(writer.into());
+        Stdin(reader)
+    }
+
+    fn only_exec(&self) -> ExecId {
+        let execs = self.engine.execs(None, None, 2).unwrap();
+        assert_eq!(execs.len(), 1);
+        execs[0].id
+    }
+
+    async fn kill_exec(&self, id: ExecId) {
+        let killed = self.engine.signal_exec(call("kill"), id, Signal::KILL);
+        killed.await.unwrap();
+        self.quiet().await;
+    }
+
+    fn exec_sync(
+        &self,
+        stdin: &[u8],
+    ) -> impl Future<Output = Result<Answer<ExecOutput>, Error>> + Send + 'static + use<> {
+        let engine = self.engine.clone();
+        let sync = ExecSync {
+            create: tool(),
+            stdin: Bytes::copy_from_slice(stdin),
+            max_output: 1 << 16,
+        };
+        let call = keyed("sync", "ExecSync", "key", 1);
+        async move { engine.exec_sync(call, "a", sync).await }
+    }
+}
+
+/// More than a pipe holds.
+fn long_input() -> Vec<u8> {
+    (0..300_000u32)
+        .flat_map(u32::to_ne_bytes)
+        .take(300 << 10)
+        .collect()
+}
+
+#[test]
+fn an_exec_gets_its_whole_input_once_though_its_caller_leaves_and_two_repeats_come() {
+    World::new().run(async |up| {
+        up.create_started("a").await;
+        let whole = long_input();
+        let hold = up.control.hold_next(Operation::StartExec);
+        let first = up.go(up.exec_sync(&whole)).await;
+        hold.reached().await;
+        let id = up.only_exec();
+        let mut stdin = up.give_input(id);
+        let early = up.go(up.exec_sync(&whole)).await;
+        hold.release();
+        up.quiet().await;
+        first.abort();
+        drop(first.await);
+        let late = up.go(up.exec_sync(&whole)).await;
+        let (fed, ended) = stdin.take(up).await;
+        assert!(fed == whole, "{} of {} bytes", fed.len(), whole.len());
+        assert!(ended);
+        up.kill_exec(id).await;
+        for repeat in [early, late] {
+            let answer = repeat.await.unwrap().unwrap();
+            assert!(answer.replayed && answer.value.exec == id);
+        }
+    });
+}
+
+#[test]
+fn an_input_that_the_servers_end_has_cut_off_is_neither_repeated_nor_ended() {
+    let mut world = World::new();
+    let id = world.run(async |up| {
+        up.create_started("a").await;
+        let hold = up.control.hold_next(Operation::StartExec);
+        drop(up.go(up.exec_sync(&long_input())).await);
+        hold.reached().await;
+        let id = up.only_exec();
+        std::mem::forget(up.give_input(id));
+        hold.release();
+        up.quiet().await;
+        assert_eq!(up.exec(id).state, ExecState::Running);
+        id
+    });
+    world.crash_and_boot();
+    world.run(async |up| {
+        let mut stdin = up.give_input(id);
+        let repeat = up.go(up.exec_sync(&long_input())).await;
+        assert_eq!(stdin.take(up).await, (Vec::new(), false));
+        up.kill_exec(id).await;
+        assert_eq!(repeat.await.unwrap().unwrap().value.exec, id);
     });
 }
