@@ -14,7 +14,7 @@ use super::container::command::{Early, Order, ResizeOrder};
 use super::container::execs::{ExecOrder, NewExec};
 use super::leave::{LeashChange, Start};
 use super::query::ExecPosition;
-use super::session::{self, Phase, Session, Subject};
+use super::session::{self, Begun, Once, Phase, Session, Subject};
 use super::{
     Answer, Attach, Call, CreateContainer, CreateExec, Engine, Error, Follow, StartAt, StartedExec,
     Target,
@@ -225,10 +225,12 @@ impl Engine {
         .await
     }
 
-    /// Writes to a process's stdin; returns when all of it is written.
+    /// Writes to a process's stdin; returns when all of it is written. With a key it is written once,
+    /// whether or not the caller stays.
     ///
     /// # Errors
-    /// [`Error::StdinNotOpen`], [`Error::NotRunning`], [`Error::ExecNotRunning`], [`Error::RunChanged`].
+    /// [`Error::StdinNotOpen`], [`Error::NotRunning`], [`Error::ExecNotRunning`], [`Error::RunChanged`],
+    /// [`Error::IdempotentRequestInProgress`] if it is not known how much of it was written.
     pub async fn write_stdin(
         &self,
         call: Call,
@@ -236,15 +238,43 @@ impl Engine {
         data: Bytes,
         close: bool,
     ) -> Result<Answer<()>, Error> {
-        self.once(call, async |_, claim| {
+        let key = call.deduplication.as_ref();
+        let key = key.map_or_else(String::new, |request| request.key.key.to_string());
+        let written = self.once(call, async |cause, claim| {
             let subject = self.target(target)?;
+            if let Some(claim) = claim {
+                let once = Once {
+                    claim,
+                    request_id: cause.request_id,
+                    subject,
+                    data,
+                    close,
+                };
+                return once.write(&self.core).await;
+            }
             let stream = subject.stream(&self.core);
             if !stream.is_input_open() {
                 return Err(subject.stdin_not_open());
             }
-            session::write_once(&self.core, claim, &subject, &stream, data, close).await
-        })
-        .await
+            let written = session::write(&self.core, &subject, &stream, data, close);
+            written.await.map(|()| Begun::None)
+        });
+        match written.await? {
+            Answer {
+                value: Some(first_request_id),
+                ..
+            } => Err(Error::IdempotentRequestInProgress {
+                key,
+                first_request_id: first_request_id.to_string(),
+            }),
+            Answer {
+                value: None,
+                replayed,
+            } => Ok(Answer {
+                value: (),
+                replayed,
+            }),
+        }
     }
 
     /// The running process whose input is meant.

@@ -11,6 +11,7 @@
 //! own end is none.
 
 mod input;
+mod once;
 mod output;
 mod subject;
 
@@ -22,7 +23,6 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
-use super::idempotency::Claim;
 use super::leave::{LeashChange, tell};
 use super::{Attach, Backpressure, Error, Follow, StartAt};
 use crate::model::exec::Leash;
@@ -30,9 +30,9 @@ use crate::model::{
     Cause, ContainerId, ExecId, ExitStatus, OutputStream, Run, Signal, TerminalSize,
 };
 use crate::stdio::{Progress, Reader, Start, Stream, Wanted};
-use crate::store::{Change, Durability, Transaction};
 
 pub use input::SessionInput;
+pub(super) use once::{Begun, Once};
 pub use output::SessionOutput;
 pub(super) use subject::{Phase, Subject};
 
@@ -240,24 +240,6 @@ fn check_positions(subject: &Subject, stream: &Stream, wanted: Wanted) -> Result
     Ok(())
 }
 
-/// Writes to a process's stdin in a call of its own. With a key, the answer is stored before anything is
-/// written, so that a repeat writes nothing: after a crash in between, some of it may be missing.
-pub(super) async fn write_once(
-    core: &Core,
-    claim: Option<Claim>,
-    subject: &Subject,
-    stream: &Stream,
-    data: Bytes,
-    close: bool,
-) -> Result<(), Error> {
-    if let Some(mut claim) = claim {
-        let answer = claim.answered(&())?;
-        core.store.commit(transaction(answer)).await?;
-        claim.complete();
-    }
-    write(core, subject, stream, data, close).await
-}
-
 /// Writes to a process's stdin, and closes it if that is all.
 pub(super) async fn write(
     core: &Core,
@@ -273,13 +255,4 @@ pub(super) async fn write(
         input::close(core, subject, stream).await?;
     }
     Ok(())
-}
-
-fn transaction(change: Change) -> Transaction {
-    Transaction {
-        changes: vec![change],
-        events: Vec::new(),
-        durability: Durability::Written,
-        on_commit: None,
-    }
 }

@@ -621,3 +621,107 @@ fn an_input_that_the_servers_end_has_cut_off_is_neither_repeated_nor_ended() {
         assert_eq!(repeat.await.unwrap().unwrap().value.exec, id);
     });
 }
+
+impl Up {
+    /// An exec whose input is full.
+    async fn stuffed(&self) -> (ExecId, Stdin) {
+        let mut create = tool();
+        create.spec.stdin_open = true;
+        let created = self.engine.create_exec(call("create"), "a", create).await;
+        let id = created.unwrap().value.id;
+        self.engine.start_exec(cause("start"), id).await.unwrap();
+        let stdin = self.give_input(id);
+        let full = self.write(call("fill"), id, &[b'.'; 60 << 10]).await;
+        full.unwrap();
+        (id, stdin)
+    }
+
+    fn write(
+        &self,
+        call: Call,
+        id: ExecId,
+        data: &[u8],
+    ) -> impl Future<Output = Result<Answer<()>, Error>> + Send + 'static + use<> {
+        let (engine, data) = (self.engine.clone(), Bytes::copy_from_slice(data));
+        async move {
+            let target = Target::Exec(id);
+            engine.write_stdin(call, target, data, false).await
+        }
+    }
+}
+
+fn write_call(request: &str, key: &str) -> Call {
+    keyed(request, "WriteStdin", key, 1)
+}
+
+#[test]
+fn a_write_with_a_key_is_done_once_and_whole_though_its_caller_leaves() {
+    World::new().run(async |up| {
+        up.create_started("a").await;
+        let (id, mut stdin) = up.stuffed().await;
+        let data = &long_input()[..64 << 10];
+        let first = up.go(up.write(write_call("one", "key"), id, data)).await;
+        first.abort();
+        drop(first.await);
+        let hasty = Call {
+            deadline: Some(tokio::time::Instant::now() + Duration::from_secs(1)),
+            ..write_call("two", "key")
+        };
+        let hasty = up.go(up.write(hasty, id, data)).await;
+        up.pass(Duration::from_secs(1)).await;
+        assert_refused!(
+            hasty.await.unwrap(),
+            Error::IdempotentRequestInProgress { first_request_id, .. } if first_request_id == "one"
+        );
+        let repeat = up.go(up.write(write_call("three", "key"), id, data)).await;
+        assert!(!repeat.is_finished(), "not before all is written");
+        let (fed, _) = stdin.take(up).await;
+        assert!(fed[60 << 10..] == *data);
+        assert!(repeat.await.unwrap().unwrap().replayed);
+        assert_eq!(stdin.take(up).await, (Vec::new(), false));
+    });
+}
+
+#[test]
+fn a_process_that_does_not_read_keeps_one_write_waiting_and_its_end_lets_it_go() {
+    World::new().run(async |up| {
+        up.create_started("a").await;
+        let (id, _stdin) = up.stuffed().await;
+        let before = up.engine.core.tasks.len();
+        for key in ["one", "two", "three"] {
+            let write = up.write(write_call(key, key), id, &[b'x'; 64 << 10]);
+            let going = up.go(write).await;
+            going.abort();
+            drop(going.await);
+        }
+        assert_eq!(up.engine.core.tasks.len(), before + 1);
+        up.kill_exec(id).await;
+        assert_eq!(up.engine.core.tasks.len(), before);
+    });
+}
+
+#[test]
+fn a_repeat_of_a_write_that_the_servers_end_has_cut_off_is_refused_and_writes_nothing() {
+    let mut world = World::new();
+    let data = [b'x'; 64 << 10];
+    let id = world.run(async |up| {
+        up.create_started("a").await;
+        let (id, stdin) = up.stuffed().await;
+        drop(up.go(up.write(write_call("one", "key"), id, &data)).await);
+        std::mem::forget(stdin);
+        id
+    });
+    world.crash_and_boot();
+    world.run(async |up| {
+        let mut stdin = up.give_input(id);
+        assert_refused!(
+            up.write(write_call("two", "key"), id, &data).await,
+            Error::IdempotentRequestInProgress { first_request_id, .. } if first_request_id == "one"
+        );
+        assert_eq!(stdin.take(up).await, (Vec::new(), false));
+        up.write(write_call("three", "other"), id, b"more")
+            .await
+            .unwrap();
+        assert_eq!(stdin.take(up).await.0, b"more");
+    });
+}
