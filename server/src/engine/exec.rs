@@ -20,6 +20,7 @@ use super::{
     Target,
 };
 use crate::backend::proc;
+use crate::model::exec::Leash;
 use crate::model::image::AccountFiles;
 use crate::model::spec::Process;
 use crate::model::{
@@ -365,7 +366,7 @@ impl Engine {
         let by = Some((cause.clone(), &attach));
         let mut session = session::open(&self.core, subject.clone(), attach.output, by).await?;
         if let Phase::Waiting | Phase::Running { .. } = subject.phase() {
-            self.leash(&session).await?;
+            self.leash(&session, LeashChange::Joined).await?;
         }
         if let Phase::Waiting = subject.phase() {
             session
@@ -377,11 +378,15 @@ impl Engine {
 
     /// Notes with the process what is to become of it if the caller leaves. Before it starts, so that the
     /// next server knows it too.
-    async fn leash(&self, session: &Session) -> Result<(), Error> {
+    async fn leash(
+        &self,
+        session: &Session,
+        change: fn(Leash) -> LeashChange,
+    ) -> Result<(), Error> {
         let Some(leash) = session.leash() else {
             return Ok(());
         };
-        let change = LeashChange::Joined(leash);
+        let change = change(leash);
         let noted = match session.attached.exec {
             Some(id) => {
                 self.ask_exec(id, |reply| ExecOrder::Leash { id, change, reply })
@@ -495,7 +500,12 @@ impl Engine {
             return;
         }
         let key = container.id.to_string();
-        let joined = self.join_new(cause.clone(), &key, attach).await;
+        let change = if told.is_closed() {
+            LeashChange::Left
+        } else {
+            LeashChange::Joined
+        };
+        let joined = self.join_new(cause.clone(), &key, attach, change).await;
         if joined.is_err() && !replayed {
             self.discard_new(cause, &key).await;
         }
@@ -503,7 +513,13 @@ impl Engine {
     }
 
     /// Joins the first run of a container that was made to be run, and starts it.
-    async fn join_new(&self, cause: Cause, key: &str, attach: Attach) -> Result<Session, Error> {
+    async fn join_new(
+        &self,
+        cause: Cause,
+        key: &str,
+        attach: Attach,
+        change: fn(Leash) -> LeashChange,
+    ) -> Result<Session, Error> {
         let attach = attach.read_whole();
         let subject = Subject::Run {
             container: self.core.registry.find(key)?.snapshot,
@@ -511,7 +527,7 @@ impl Engine {
         };
         let by = Some((cause.clone(), &attach));
         let mut session = session::open(&self.core, subject.clone(), attach.output, by).await?;
-        self.leash(&session).await?;
+        self.leash(&session, change).await?;
         if let Phase::Waiting = subject.phase() {
             let start = self.begin_run(cause, key.to_owned());
             session.output.expect_start(start);
@@ -564,7 +580,7 @@ impl Engine {
         let subject = self.joinable(key, expected_run)?;
         let by = Some((cause, &attach));
         let session = session::open(&self.core, subject, attach.output, by).await?;
-        self.leash(&session).await?;
+        self.leash(&session, LeashChange::Joined).await?;
         Ok(session)
     }
 

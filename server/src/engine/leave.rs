@@ -21,6 +21,8 @@ use crate::model::{Cause, ContainerId, ExecId, ExecState, OnDisconnect, Signal, 
 pub(crate) enum LeashChange {
     /// A caller has joined: from now on it is as this one says.
     Joined(Leash),
+    /// A caller has left before it has joined. Whoever has joined by now, in a repeat of its call, stays.
+    Left(Leash),
     /// It has been done, or is not to be done any more.
     Over(Leash),
 }
@@ -30,6 +32,7 @@ impl LeashChange {
     pub(super) fn apply(self, now: Option<&Leash>) -> Option<Leash> {
         match self {
             Self::Joined(leash) => leash.kept(),
+            Self::Left(leash) => now.cloned().or(leash.kept()),
             Self::Over(leash) => now.filter(|now| **now != leash).cloned(),
         }
     }

@@ -104,12 +104,15 @@ impl Actor {
 
     pub(super) async fn leash(&mut self, change: LeashChange, reply: Reply<()>) {
         let container = self.record.container();
-        if let LeashChange::Joined(leash) = &change {
-            if is_over(container, leash.run) {
+        match &change {
+            LeashChange::Joined(leash) | LeashChange::Left(leash)
+                if is_over(container, leash.run) =>
+            {
                 // Nothing can become of it, and the run there is has a caller of its own, or none.
                 return drop(reply.send(Ok(())));
             }
-            self.is_cut = false;
+            LeashChange::Joined(_) => self.is_cut = false,
+            LeashChange::Left(_) | LeashChange::Over(_) => {}
         }
         let leash = change.apply(container.leash.as_ref());
         if container.leash == leash {
