@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use wharf_api::v1::exit_status::Reason;
 use wharf_api::v1::{self, DisconnectAction, RunContainerStart, exec::State};
 
@@ -56,6 +57,29 @@ fn a_caller_that_goes_has_done_what_it_asked_for() {
             let exit = end_of(&client, &id, since).await;
             assert_eq!((exit.reason(), exit.code), (reason, code), "{action:?}");
         }
+    });
+}
+
+#[test]
+fn callers_that_go_while_their_execs_wait_to_be_started_leave_none_running() {
+    scenario(async |world| {
+        let client = world.up().await;
+        client.run("box", spec::PATIENT).await.unwrap();
+        // Far more than are started at a time.
+        let calls = (0..40).map(|_| client.run_exec("box", exec(TELLS)));
+        let joined: Vec<Joined> = join_all(calls)
+            .await
+            .into_iter()
+            .map(Result::unwrap)
+            .collect();
+        drop(joined);
+        until("all have ended", Duration::from_secs(60), async || {
+            let execs = client.list_execs(v1::ListExecsRequest::default()).await;
+            let mut states = execs.unwrap().execs.into_iter().map(|exec| exec.state());
+            let open = states.find(|state| !matches!(state, State::Exited | State::Failed));
+            so(open.is_none(), || format!("{open:?}"))
+        })
+        .await;
     });
 }
 

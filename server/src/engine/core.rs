@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -45,6 +46,8 @@ pub(crate) struct Core {
     pub(crate) idempotency: Idempotency,
     /// Who works on files of containers, and who waits for that.
     pub(crate) file_turns: Turns,
+    /// How many callers have joined processes.
+    pub(crate) joinings: AtomicU64,
     /// Owns every task of the engine.
     pub(crate) tasks: TaskTracker,
     /// Ends every task of the engine.

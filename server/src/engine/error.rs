@@ -149,6 +149,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether what was asked for may have been done after all.
+    pub(super) fn leaves_doubt(&self) -> bool {
+        matches!(self, Self::Backend(error) if error.leaves_doubt())
+    }
+
     /// The call needs an exec that runs.
     pub(super) fn exec_not_running(exec: &Exec) -> Self {
         Self::ExecNotRunning {

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
+use tracing::Instrument;
 
 use self::registry::ExecSnapshot;
 use super::container::command::{Early, Order, ResizeOrder};
 use super::container::execs::{ExecOrder, NewExec};
+use super::leave::{LeashChange, Start};
 use super::query::ExecPosition;
-use super::session::{self, Phase, Session, Subject};
+use super::session::{self, Begun, Once, Phase, Session, Subject};
 use super::{
     Answer, Attach, Call, CreateContainer, CreateExec, Engine, Error, Follow, StartAt, StartedExec,
     Target,
@@ -70,16 +72,6 @@ impl Engine {
         container: &str,
         create: CreateExec,
     ) -> Result<Answer<Arc<Exec>>, Error> {
-        self.new_exec(call, container, create, None).await
-    }
-
-    async fn new_exec(
-        &self,
-        call: Call,
-        container: &str,
-        create: CreateExec,
-        leash: Option<Leash>,
-    ) -> Result<Answer<Arc<Exec>>, Error> {
         self.once(call, async |cause, claim| {
             let process = self.exec_process(container, &create).await?;
             let order = |reply| {
@@ -87,7 +79,6 @@ impl Engine {
                     cause,
                     create,
                     process,
-                    leash,
                     claim,
                     reply,
                 })))
@@ -235,10 +226,12 @@ impl Engine {
         .await
     }
 
-    /// Writes to a process's stdin; returns when all of it is written.
+    /// Writes to a process's stdin; returns when all of it is written. With a key it is written once,
+    /// whether or not the caller stays.
     ///
     /// # Errors
-    /// [`Error::StdinNotOpen`], [`Error::NotRunning`], [`Error::ExecNotRunning`], [`Error::RunChanged`].
+    /// [`Error::StdinNotOpen`], [`Error::NotRunning`], [`Error::ExecNotRunning`], [`Error::RunChanged`],
+    /// [`Error::IdempotentRequestInProgress`] if it is not known how much of it was written.
     pub async fn write_stdin(
         &self,
         call: Call,
@@ -246,15 +239,40 @@ impl Engine {
         data: Bytes,
         close: bool,
     ) -> Result<Answer<()>, Error> {
-        self.once(call, async |_, claim| {
+        let key = call.deduplication.as_ref();
+        let key = key.map_or_else(String::new, |request| request.key.key.to_string());
+        let written = self.once(call, async |cause, claim| {
             let subject = self.target(target)?;
-            let stream = subject.stream(&self.core);
-            if !stream.is_input_open() {
-                return Err(subject.stdin_not_open());
+            if let Some(claim) = claim {
+                let once = Once {
+                    claim,
+                    request_id: cause.request_id,
+                    subject,
+                    data,
+                    close,
+                };
+                return once.write(&self.core).await;
             }
-            session::write_once(&self.core, claim, &subject, &stream, data, close).await
-        })
-        .await
+            let stream = session::open_input(&self.core, &subject).await?;
+            let written = session::write(&self.core, &subject, &stream, data, close);
+            written.await.map(|()| Begun::None)
+        });
+        match written.await? {
+            Answer {
+                value: Some(first_request_id),
+                ..
+            } => Err(Error::IdempotentRequestInProgress {
+                key,
+                first_request_id: first_request_id.to_string(),
+            }),
+            Answer {
+                value: None,
+                replayed,
+            } => Ok(Answer {
+                value: (),
+                replayed,
+            }),
+        }
     }
 
     /// The running process whose input is meant.
@@ -325,8 +343,7 @@ impl Engine {
                 exec: None,
             });
         }
-        let leash = session::leash(cause.clone(), attach.on_disconnect);
-        let created = self.new_exec(call, container, create, leash).await?;
+        let created = self.create_exec(call, container, create).await?;
         // Joined before it starts, so that nothing it writes is missed or unheld.
         self.attach_exec(cause, created.value.id, attach.read_whole())
             .await
@@ -345,28 +362,78 @@ impl Engine {
         let subject = Subject::Exec(self.core.execs.find(id)?);
         let by = Some((cause.clone(), &attach));
         let mut session = session::open(&self.core, subject.clone(), attach.output, by).await?;
-        match subject.phase() {
-            Phase::Waiting => session.output.expect_start(self.begin_start(cause, id)),
-            Phase::Running { .. } => {
-                let leash = session::leash(cause, attach.on_disconnect);
-                self.ask_exec(id, |reply| ExecOrder::Leash { id, leash, reply })
-                    .await?;
-            }
-            Phase::Ended { .. } | Phase::Failed(_) | Phase::Gone => {}
+        if let Phase::Waiting | Phase::Running { .. } = subject.phase() {
+            self.leash(&session, LeashChange::Joined).await?;
+        }
+        if let Phase::Waiting = subject.phase() {
+            session
+                .output
+                .expect_start(self.begin_start(cause, id, Bytes::new()));
         }
         Ok(session)
     }
 
-    /// Starts an exec whether or not whoever asked for it stays.
-    fn begin_start(&self, cause: Cause, id: ExecId) -> oneshot::Receiver<Result<(), Error>> {
+    /// Notes with the process what is to become of it if the caller leaves. Before it starts, so that the
+    /// next server knows it too.
+    async fn leash(
+        &self,
+        session: &Session,
+        change: fn(Leash) -> LeashChange,
+    ) -> Result<(), Error> {
+        let Some(leash) = session.leash() else {
+            return Ok(());
+        };
+        let change = change(leash);
+        let noted = match session.attached.exec {
+            Some(id) => {
+                self.ask_exec(id, |reply| ExecOrder::Leash { id, change, reply })
+                    .await
+            }
+            None => {
+                let key = session.attached.container.to_string();
+                self.core
+                    .ask(&key, |reply| Order::Leash { change, reply })
+                    .await
+            }
+        };
+        // Then it is not let in: that is no leaving.
+        noted.inspect_err(|_| session.let_go())
+    }
+
+    /// Starts an exec, and feeds it `stdin` to its end if there is any, whether or not whoever asked for it
+    /// stays. Only the call that has started it feeds it: no byte comes twice.
+    fn begin_start(&self, cause: Cause, id: ExecId, stdin: Bytes) -> Start {
         let (told, start) = oneshot::channel();
         let engine = self.clone();
         self.core.spawn(async move {
-            let started = engine.start_exec(cause, id).await.map(drop);
+            let started = engine.start_exec(cause, id).await;
+            let is_ours = started.as_ref().is_ok_and(|started| started.changed);
             // Whoever asked may have left.
-            drop(told.send(started));
+            drop(told.send(started.map(drop)));
+            if is_ours && !stdin.is_empty() {
+                engine.feed(id, stdin).await;
+            }
         });
         start
+    }
+
+    /// Ends with the process at the latest. One that is cut off by the server's end does not see the end of
+    /// its input: it would take a part for the whole.
+    async fn feed(&self, id: ExecId, stdin: Bytes) {
+        let Ok(snapshot) = self.core.execs.find(id) else {
+            return;
+        };
+        let subject = Subject::Exec(snapshot);
+        let stream = subject.stream(&self.core);
+        let fed = session::write(&self.core, &subject, &stream, stdin, true);
+        match self.core.shutdown.run_until_cancelled(fed).await {
+            // What the process did not read is its own affair.
+            Some(Ok(()) | Err(Error::StdinNotOpen { .. } | Error::ExecNotRunning { .. }))
+            | None => {}
+            Some(Err(error)) => {
+                tracing::warn!(exec = %id, %error, "the end of an input is not told")
+            }
+        }
     }
 
     /// Reads an exec's output. Its input takes nothing.
@@ -389,41 +456,85 @@ impl Engine {
         create: CreateContainer,
         attach: Attach,
     ) -> Result<(Arc<Container>, Session), Error> {
-        let cause = call.cause.clone();
         if attach.stdin && !create.spec.stdin_open {
             return Err(Error::StdinNotOpen {
                 container: create.name.unwrap_or_default(),
                 exec: None,
             });
         }
-        let attach = attach.read_whole();
+        let (told, joined) = oneshot::channel();
+        let engine = self.clone();
+        let run = async move { engine.create_and_run(call, create, attach, told).await };
+        self.core.spawn(run.instrument(tracing::Span::current()));
+        joined.await.unwrap_or(Err(Error::Bug {
+            what: "a run that was interrupted",
+        }))
+    }
+
+    /// Goes on whether or not whoever asked for it stays. To one that has left the session is sent in vain:
+    /// its end is that caller's leaving.
+    async fn create_and_run(
+        &self,
+        call: Call,
+        create: CreateContainer,
+        attach: Attach,
+        told: oneshot::Sender<Result<(Arc<Container>, Session), Error>>,
+    ) {
+        let cause = call.cause.clone();
         let create = CreateContainer {
             start: false,
             ..create
         };
-        let container = self.create(call, create).await?.value;
+        let Answer {
+            value: container,
+            replayed,
+        } = match self.create(call, create).await {
+            Ok(created) => created,
+            Err(error) => return drop(told.send(Err(error))),
+        };
+        if replayed && told.is_closed() {
+            // It has joined nothing, and must not end what the first call has.
+            return;
+        }
         let key = container.id.to_string();
-        let snapshot = self.core.registry.find(&key)?.snapshot;
-        let run = Run::default().next();
+        let change = if told.is_closed() {
+            LeashChange::Left
+        } else {
+            LeashChange::Joined
+        };
+        let joined = self.join_new(cause.clone(), &key, attach, change).await;
+        if joined.is_err() && !replayed {
+            self.discard_new(cause, &key).await;
+        }
+        drop(told.send(joined.map(|session| (container, session))));
+    }
+
+    /// Joins the first run of a container that was made to be run, and starts it.
+    async fn join_new(
+        &self,
+        cause: Cause,
+        key: &str,
+        attach: Attach,
+        change: fn(Leash) -> LeashChange,
+    ) -> Result<Session, Error> {
+        let attach = attach.read_whole();
         let subject = Subject::Run {
-            container: snapshot,
-            run,
+            container: self.core.registry.find(key)?.snapshot,
+            run: Run::default().next(),
         };
         let by = Some((cause.clone(), &attach));
         let mut session = session::open(&self.core, subject.clone(), attach.output, by).await?;
-        let leash = session::leash(cause.clone(), attach.on_disconnect);
-        self.core
-            .ask(&key, |reply| Order::Leash { leash, reply })
-            .await?;
+        self.leash(&session, change).await?;
         if let Phase::Waiting = subject.phase() {
-            session.output.expect_start(self.begin_run(cause, key));
+            let start = self.begin_run(cause, key.to_owned());
+            session.output.expect_start(start);
         }
-        Ok((container, session))
+        Ok(session)
     }
 
     /// Starts a container that was made to be run, whether or not whoever asked for it stays. Nothing
     /// remains of it if that fails.
-    fn begin_run(&self, cause: Cause, key: String) -> oneshot::Receiver<Result<(), Error>> {
+    fn begin_run(&self, cause: Cause, key: String) -> Start {
         let (told, start) = oneshot::channel();
         let engine = self.clone();
         self.core.spawn(async move {
@@ -434,17 +545,21 @@ impl Engine {
             };
             let started = engine.start(call, &key, None).await;
             if let Err(error) = &started
-                && !leaves_doubt(error)
+                && !error.leaves_doubt()
             {
-                let deleted = engine.delete(cause, &key, super::DeleteContainer::default());
-                if let Err(error) = deleted.await {
-                    tracing::warn!(container = key, %error, "a container that did not start stays");
-                }
+                engine.discard_new(cause, &key).await;
             }
             // Whoever asked may have left.
             drop(told.send(started.map(drop)));
         });
         start
+    }
+
+    async fn discard_new(&self, cause: Cause, key: &str) {
+        let deleted = self.delete(cause, key, super::DeleteContainer::default());
+        if let Err(error) = deleted.await {
+            tracing::warn!(container = key, %error, "a container that did not start stays");
+        }
     }
 
     /// Joins the streams of a container's main process, or of its next one.
@@ -460,12 +575,9 @@ impl Engine {
         attach: Attach,
     ) -> Result<Session, Error> {
         let subject = self.joinable(key, expected_run)?;
-        let by = Some((cause.clone(), &attach));
+        let by = Some((cause, &attach));
         let session = session::open(&self.core, subject, attach.output, by).await?;
-        let leash = session::leash(cause, attach.on_disconnect);
-        self.core
-            .ask(key, |reply| Order::Leash { leash, reply })
-            .await?;
+        self.leash(&session, LeashChange::Joined).await?;
         Ok(session)
     }
 
@@ -537,9 +649,4 @@ fn require_run(container: &Container, expected: Option<Run>) -> Result<(), Error
         }),
         Some(_) | None => Ok(()),
     }
-}
-
-/// Whether it may run after all.
-fn leaves_doubt(error: &Error) -> bool {
-    matches!(error, Error::Backend(error) if error.leaves_doubt())
 }

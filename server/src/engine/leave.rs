@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::StopContainer;
@@ -9,41 +10,142 @@ use super::container::command::{Order, SignalOrder};
 use super::container::execs::ExecOrder;
 use super::core::Core;
 use super::error::Error;
+use super::exec::registry::ExecSnapshot;
+use super::registry::Snapshot;
 use crate::backend::SignalScope;
 use crate::model::exec::Leash;
-use crate::model::{Cause, ContainerId, ExecId, OnDisconnect, Signal};
+use crate::model::{Cause, ContainerId, ExecId, ExecState, OnDisconnect, Signal, State};
 
-/// Does it, in a task of the engine's own: nobody waits for it.
-pub(super) fn leave(core: &Arc<Core>, container: ContainerId, exec: Option<ExecId>, leash: Leash) {
+/// A change of what is to become of a process without its caller.
+#[derive(Debug)]
+pub(crate) enum LeashChange {
+    /// A caller has joined: from now on it is as this one says.
+    Joined(Leash),
+    /// A caller has left before it has joined. Whoever has joined by now, in a repeat of its call, stays.
+    Left(Leash),
+    /// It has been done, or is not to be done any more.
+    Over(Leash),
+}
+
+impl LeashChange {
+    /// What holds from now on.
+    pub(super) fn apply(self, now: Option<&Leash>) -> Option<Leash> {
+        match self {
+            Self::Joined(leash) => leash.kept(),
+            Self::Left(leash) => now.cloned().or(leash.kept()),
+            Self::Over(leash) => now.filter(|now| **now != leash).cloned(),
+        }
+    }
+}
+
+/// Has it noted with the process.
+pub(super) async fn tell(
+    core: &Core,
+    container: ContainerId,
+    exec: Option<ExecId>,
+    change: LeashChange,
+) -> Result<(), Error> {
+    let order = |reply| match exec {
+        Some(id) => Order::Exec(ExecOrder::Leash { id, change, reply }),
+        None => Order::Leash { change, reply },
+    };
+    core.ask(&container.to_string(), order).await
+}
+
+/// How the start ends that was asked for together with the streams.
+pub(super) type Start = oneshot::Receiver<Result<(), Error>>;
+
+/// Does it, in a task of the engine's own: nobody waits for it. A start under way is not overtaken: what
+/// comes of it is without its caller, too.
+pub(super) fn leave(
+    core: &Arc<Core>,
+    container: ContainerId,
+    exec: Option<ExecId>,
+    leash: Leash,
+    start: Option<Start>,
+) {
     let owner = core.clone();
     core.spawn(async move {
         let done = match exec {
+            _ if !is_left(&owner, container, exec, &leash, start).await => Ok(()),
             None => leave_container(&owner, container, &leash).await,
             Some(exec) => leave_exec(&owner, container, exec, &leash).await,
         };
         match done {
-            Ok(()) => {}
-            // It has ended by itself.
-            Err(
-                Error::NotRunning { .. }
-                | Error::ExecNotRunning { .. }
-                | Error::ExecNotFound { .. }
-                | Error::ContainerNotFound { .. }
-                | Error::DeletedConcurrently { .. },
-            ) => {}
-            Err(error) => {
+            Err(error) if !is_over(&error) => {
                 tracing::warn!(%container, ?exec, action = ?leash.action, %error, "a process without its caller goes on");
             }
+            // Once only, also if the process survives it. What cannot be stored, or not any more, is done
+            // again by the next server.
+            Ok(()) | Err(_) => drop(tell(&owner, container, exec, LeashChange::Over(leash)).await),
         }
     });
 }
 
+/// Whether the process has ended by itself.
+fn is_over(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::NotRunning { .. }
+            | Error::RunChanged { .. }
+            | Error::ExecNotRunning { .. }
+            | Error::ExecNotFound { .. }
+            | Error::ContainerNotFound { .. }
+            | Error::DeletedConcurrently { .. }
+    )
+}
+
+/// Whether there may be a process without a caller, once it is clear what came of its start. Whoever joins
+/// meanwhile, as a repeat of a call that was cut off does, takes it over.
+async fn is_left(
+    core: &Core,
+    container: ContainerId,
+    exec: Option<ExecId>,
+    leash: &Leash,
+    start: Option<Start>,
+) -> bool {
+    let is_awaited = start.is_some();
+    if let Some(start) = start
+        && let Ok(Err(error)) = start.await
+        && !error.leaves_doubt()
+    {
+        return false;
+    }
+    match after_start(core, container, exec).await {
+        Ok(now) => !is_awaited || now.as_ref() == Some(leash),
+        Err(_) => false,
+    }
+}
+
+/// What is to be done without a caller, once the process is not about to start any more.
+async fn after_start(
+    core: &Core,
+    container: ContainerId,
+    exec: Option<ExecId>,
+) -> Result<Option<Leash>, Error> {
+    // An error means that nothing comes any more: the server ends.
+    if let Some(id) = exec {
+        let mut snapshot = core.execs.find(id)?;
+        let is_clear = |now: &ExecSnapshot| now.gone || now.exec.state != ExecState::Starting;
+        drop(snapshot.wait_for(is_clear).await);
+        return Ok(snapshot.borrow().exec.leash.clone());
+    }
+    let mut snapshot = core.registry.find(&container.to_string())?.snapshot;
+    let is_clear = |now: &Snapshot| now.gone || now.container.state != State::Starting;
+    drop(snapshot.wait_for(is_clear).await);
+    Ok(snapshot.borrow().container.leash.clone())
+}
+
 async fn leave_container(core: &Core, id: ContainerId, leash: &Leash) -> Result<(), Error> {
     let (key, cause) = (id.to_string(), leash.cause.clone());
+    let expected_run = Some(leash.run);
     let signal = match leash.action {
         OnDisconnect::Detach => return Ok(()),
         OnDisconnect::Stop => {
-            let stop = StopContainer::default();
+            let stop = StopContainer {
+                expected_run,
+                ..StopContainer::default()
+            };
             let stopped = core.ask(&key, |reply| Order::Stop { cause, stop, reply });
             return stopped.await.map(drop);
         }
@@ -55,7 +157,7 @@ async fn leave_container(core: &Core, id: ContainerId, leash: &Leash) -> Result<
             cause,
             signal,
             scope: SignalScope::Main,
-            expected_run: None,
+            expected_run,
             claim: None,
             reply,
         })

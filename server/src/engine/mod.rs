@@ -26,6 +26,7 @@ pub mod wait;
 pub mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
@@ -75,6 +76,7 @@ impl Engine {
             images: image::Images::default(),
             idempotency: idempotency::Idempotency::default(),
             file_turns: crate::files::Turns::default(),
+            joinings: AtomicU64::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             draining: CancellationToken::new(),

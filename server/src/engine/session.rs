@@ -11,6 +11,7 @@
 //! own end is none.
 
 mod input;
+mod once;
 mod output;
 mod subject;
 
@@ -18,20 +19,21 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
-use super::idempotency::Claim;
+use super::leave::{LeashChange, tell};
 use super::{Attach, Backpressure, Error, Follow, StartAt};
 use crate::backend::{Applied, BackendError};
 use crate::model::exec::Leash;
 use crate::model::{
-    Cause, ContainerId, ExecId, ExitStatus, OnDisconnect, OutputStream, Run, Signal, TerminalSize,
+    Cause, ContainerId, ExecId, ExitStatus, OutputStream, Run, Signal, TerminalSize,
 };
 use crate::stdio::{Progress, Reader, Start, StdioError, Stream, Wanted};
-use crate::store::{Change, Durability, Transaction};
 
 pub use input::SessionInput;
+pub(super) use once::{Begun, Once};
 pub use output::SessionOutput;
 pub(super) use subject::{Phase, Subject};
 
@@ -111,8 +113,43 @@ pub enum Input {
 struct Caller {
     core: Arc<Core>,
     cause: Option<Cause>,
+    /// What its leaving does; none for who only reads, and once it is not to be done any more.
+    leash: Arc<Mutex<Option<Leash>>>,
     /// Set when the caller detaches.
     detached: CancellationToken,
+}
+
+impl Session {
+    /// What the caller's leaving does, to be noted with the process.
+    pub(super) fn leash(&self) -> Option<Leash> {
+        self.output.leash()
+    }
+
+    /// It ends, and by no doing of the caller.
+    pub(super) fn let_go(&self) {
+        self.output.let_go();
+    }
+}
+
+impl Caller {
+    /// The caller's streams end by no doing of its own: that is no leaving, and nothing is to be done. The
+    /// server's end is none either, but then the next one gives the caller time to come back.
+    fn let_go(&self, subject: &Subject) {
+        if self.core.draining.is_cancelled() {
+            return;
+        }
+        let Some(leash) = self.leash.lock().take() else {
+            return;
+        };
+        let (core, attached) = (self.core.clone(), subject.attached());
+        self.core.spawn(async move {
+            let Attached {
+                container, exec, ..
+            } = attached;
+            // If the process is over, there is nothing to note.
+            drop(tell(&core, container, exec, LeashChange::Over(leash)).await);
+        });
+    }
 }
 
 /// Joins a process's streams; reads them only, if there is no `attach`.
@@ -141,29 +178,22 @@ pub(super) async fn open(
     if !matches!(subject.phase(), Phase::Waiting) {
         reader.open().await.map_err(output::unreadable)?;
     }
+    let leash = |(cause, attach): &(Cause, &Attach)| {
+        subject.leash(core, cause.clone(), attach.on_disconnect)
+    };
     let caller = Caller {
         core: core.clone(),
         cause: attach.map(|(cause, _)| cause.clone()),
+        leash: Arc::new(Mutex::new(attach.map(leash))),
         detached: CancellationToken::new(),
     };
-    let leash = attach.and_then(|(cause, attach)| leash(cause.clone(), attach.on_disconnect));
     let attached = subject.attached();
     let sends = attach.is_some_and(|(_, attach)| attach.stdin);
     Ok(Session {
         attached,
         input: SessionInput::new(caller.clone(), subject.clone(), stream, sends),
-        output: SessionOutput::new(caller, subject, reader, leash),
+        output: SessionOutput::new(caller, subject, reader),
     })
-}
-
-/// What is kept with the process for the case that its caller leaves.
-pub(super) fn leash(cause: Cause, action: OnDisconnect) -> Option<Leash> {
-    match action {
-        OnDisconnect::Detach => None,
-        OnDisconnect::HangUp | OnDisconnect::Stop | OnDisconnect::Kill => {
-            Some(Leash { action, cause })
-        }
-    }
 }
 
 /// After a restart of the server the streams of processes are taken up beside everything else.
@@ -180,6 +210,19 @@ async fn take_up(stream: &Stream) -> Result<(), Error> {
             tracing::warn!(%error, "of a process's streams only what was recorded is left");
             Ok(())
         }
+    }
+}
+
+/// The streams of a process that takes input.
+pub(super) async fn open_input(core: &Arc<Core>, subject: &Subject) -> Result<Arc<Stream>, Error> {
+    let stream = subject.stream(core);
+    if let Phase::Running { .. } = subject.phase() {
+        take_up(&stream).await?;
+    }
+    if stream.is_input_open() {
+        Ok(stream)
+    } else {
+        Err(subject.stdin_not_open())
     }
 }
 
@@ -230,21 +273,14 @@ fn check_positions(subject: &Subject, stream: &Stream, wanted: Wanted) -> Result
     Ok(())
 }
 
-/// Writes to a process's stdin in a call of its own. With a key, the answer is stored before anything is
-/// written, so that a repeat writes nothing: after a crash in between, some of it may be missing.
-pub(super) async fn write_once(
+/// Writes to a process's stdin, and closes it if that is all.
+pub(super) async fn write(
     core: &Core,
-    claim: Option<Claim>,
     subject: &Subject,
     stream: &Stream,
     data: Bytes,
     close: bool,
 ) -> Result<(), Error> {
-    if let Some(mut claim) = claim {
-        let answer = claim.answered(&())?;
-        core.store.commit(transaction(answer)).await?;
-        claim.complete();
-    }
     if !data.is_empty() {
         input::write(stream, &data, subject).await?;
     }
@@ -252,13 +288,4 @@ pub(super) async fn write_once(
         input::close(core, subject, stream).await?;
     }
     Ok(())
-}
-
-fn transaction(change: Change) -> Transaction {
-    Transaction {
-        changes: vec![change],
-        events: Vec::new(),
-        durability: Durability::Written,
-        on_commit: None,
-    }
 }

@@ -250,7 +250,7 @@ pub struct Container {
     /// The size its terminal has, or is to start with, if it is not the spec's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminal_size: Option<TerminalSize>,
-    /// What is to be done if the caller of this run is gone.
+    /// What is to be done if the caller of this run, or of the next one, is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leash: Option<Leash>,
     /// When it was created.

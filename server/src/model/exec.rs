@@ -74,6 +74,20 @@ pub struct Leash {
     pub action: OnDisconnect,
     /// The call that holds it.
     pub cause: Cause,
+    /// The container's run that it is about, and no other.
+    #[serde(default)]
+    pub run: Run,
+    /// Tells callers apart that joined in repeats of one call.
+    #[serde(default)]
+    pub joining: u64,
+}
+
+impl Leash {
+    /// What is to be kept of it: to leave the process running is nothing to be done.
+    #[must_use]
+    pub fn kept(self) -> Option<Self> {
+        (self.action != OnDisconnect::Detach).then_some(self)
+    }
 }
 
 /// One exec: its record in the store, and the immutable snapshot that readers see.

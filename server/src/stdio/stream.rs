@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use wharf_keeper::protocol::{Answer, Call, Descriptors, Growth, Open, Refusal, StreamState};
 use wharf_keeper::segment::{self, Limits, Positions};
@@ -88,6 +88,8 @@ pub struct Stream {
     calls: Option<Calls>,
     progress: watch::Sender<Progress>,
     input: Input,
+    /// Whose turn it is to write what must not be written twice.
+    turn: Arc<Semaphore>,
     pub(super) window: Window,
     /// Whether the keeper should have it.
     is_open: AtomicBool,
@@ -105,6 +107,7 @@ impl Stream {
             calls,
             progress: watch::Sender::default(),
             input: Input::default(),
+            turn: Arc::new(Semaphore::new(1)),
             window: Window::default(),
             is_open: AtomicBool::new(false),
             is_known: AtomicBool::new(false),
@@ -459,6 +462,19 @@ impl Stream {
     /// [`StdioError::InputClosed`], [`StdioError::Input`].
     pub async fn write(&self, data: &[u8]) -> Result<(), StdioError> {
         self.input.write(data).await
+    }
+
+    /// Waits in line with others who write what must not be written twice. It is one's turn until what is
+    /// returned is dropped.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // Nobody closes it.
+        Arc::clone(&self.turn).acquire_owned().await.ok()
+    }
+
+    /// Takes the place of a keeper: the write end of the input is there.
+    #[cfg(test)]
+    pub(crate) fn give_input(&self, end: std::os::fd::OwnedFd) {
+        self.input.open(end);
     }
 
     /// Whether standard input takes more.

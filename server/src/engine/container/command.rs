@@ -4,8 +4,8 @@ use tokio::sync::oneshot;
 
 use crate::backend::{Found, SignalScope};
 use crate::engine::idempotency::Claim;
+use crate::engine::leave::LeashChange;
 use crate::engine::{DeleteContainer, Error, Started, StopContainer, Stopped, UpdateContainer};
-use crate::model::exec::Leash;
 use crate::model::request::Cause;
 use crate::model::{Container, Run, Signal, TerminalSize};
 use std::sync::Arc;
@@ -79,7 +79,7 @@ pub(crate) enum Order {
     },
     /// Note what is to become of the main process without its caller.
     Leash {
-        leash: Option<Leash>,
+        change: LeashChange,
         reply: Reply<()>,
     },
     Exec(ExecOrder),

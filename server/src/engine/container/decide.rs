@@ -44,7 +44,7 @@ impl Actor {
             Order::Exec(order) => self.take_exec(span, order).await,
             Order::Resize(resize) => self.resize(&span, resize).await,
             Order::CloseStdin { reply, .. } => self.close_stdin(&span, reply),
-            Order::Leash { leash, reply } => self.leash(leash, reply).await,
+            Order::Leash { change, reply } => self.leash(change, reply).await,
             order => self.take_settle(order).await,
         }
     }

@@ -10,8 +10,8 @@ use super::policy::Refusal;
 use crate::backend::{BackendError, Task, TaskHandle};
 use crate::engine::Error;
 use crate::engine::core::Core;
-use crate::model::exec::Leash;
-use crate::model::{ContainerId, TerminalSize, limits};
+use crate::engine::leave::LeashChange;
+use crate::model::{Container, ContainerId, Run, TerminalSize, limits};
 use crate::stdio::Stream;
 
 /// What is left of a run that is over.
@@ -119,9 +119,20 @@ impl Actor {
         });
     }
 
-    pub(super) async fn leash(&mut self, leash: Option<Leash>, reply: Reply<()>) {
-        self.is_cut = false;
-        if self.record.container().leash == leash {
+    pub(super) async fn leash(&mut self, change: LeashChange, reply: Reply<()>) {
+        let container = self.record.container();
+        match &change {
+            LeashChange::Joined(leash) | LeashChange::Left(leash)
+                if is_over(container, leash.run) =>
+            {
+                // Nothing can become of it, and the run there is has a caller of its own, or none.
+                return drop(reply.send(Ok(())));
+            }
+            LeashChange::Joined(_) => self.is_cut = false,
+            LeashChange::Left(_) | LeashChange::Over(_) => {}
+        }
+        let leash = change.apply(container.leash.as_ref());
+        if container.leash == leash {
             return drop(reply.send(Ok(())));
         }
         let mut draft = self.record.draft();
@@ -129,6 +140,10 @@ impl Actor {
         let done = self.record.commit(draft).await;
         drop(reply.send(done));
     }
+}
+
+fn is_over(container: &Container, run: Run) -> bool {
+    run < container.run || run == container.run && !container.has_open_run()
 }
 
 /// A process that has just ended is "not running", not a fault of the backend.

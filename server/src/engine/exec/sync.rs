@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::engine::session::{Input, Output, Session, SessionInput, SessionOutput};
+use crate::engine::session::{self, Output, Phase, Session, SessionOutput, Subject};
 use crate::engine::{
     Answer, Attach, Backpressure, Call, Captured, Engine, Error, ExecOutput, ExecSync, Follow,
     StartAt,
 };
-use crate::model::limits::MAX_STDIO_CHUNK;
 use crate::model::{ExecId, ExitStatus, OnDisconnect, OutputStream};
 
 impl Engine {
@@ -28,28 +27,24 @@ impl Engine {
         } = exec;
         create.spec.stdin_open = !stdin.is_empty();
         let cause = call.cause.clone();
-        let created = self.new_exec(call, container, create, None).await?;
+        let created = self.create_exec(call, container, create).await?;
         let attach = Attach {
-            stdin: !stdin.is_empty(),
+            // Fed with its start, whoever stays.
+            stdin: false,
             output: all(),
             // A repeat with the same key finds it, and its time is limited.
             on_disconnect: OnDisconnect::Detach,
             backpressure: Backpressure::Block,
         };
         let id = created.value.id;
-        let session = self.attach_exec(cause, id, attach).await;
-        let session = match session {
-            // A repeat, after the input was closed.
-            Err(Error::StdinNotOpen { .. }) if created.replayed => {
-                self.follow_exec(id, all()).await?
-            }
-            session => session?,
-        };
-        let Session { input, output, .. } = session;
-        let (sent, captured) = tokio::join!(feed(input, &stdin), capture(output, max_output));
-        let (stdout, stderr, exit) = captured?;
-        // What the process did not read is its own affair.
-        drop(sent);
+        let subject = Subject::Exec(self.core.execs.find(id)?);
+        let by = Some((cause.clone(), &attach));
+        let Session { mut output, .. } =
+            session::open(&self.core, subject.clone(), attach.output, by).await?;
+        if let Phase::Waiting = subject.phase() {
+            output.expect_start(self.begin_start(cause, id, stdin));
+        }
+        let (stdout, stderr, exit) = capture(output, max_output).await?;
         Ok(Answer {
             value: output_of(id, stdout, stderr, exit),
             replayed: created.replayed,
@@ -76,15 +71,6 @@ fn output_of(
         stderr,
         exit,
     }
-}
-
-async fn feed(input: SessionInput, stdin: &[u8]) -> Result<(), Error> {
-    for chunk in stdin.chunks(MAX_STDIO_CHUNK) {
-        input
-            .send(Input::Stdin(bytes::Bytes::copy_from_slice(chunk)))
-            .await?;
-    }
-    input.end().await
 }
 
 async fn capture(

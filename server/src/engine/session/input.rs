@@ -4,11 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Caller, Input, Phase, Subject};
+use super::{Attached, Caller, Input, Phase, Subject};
 use crate::backend::{SignalScope, proc};
 use crate::engine::Error;
 use crate::engine::container::command::{Early, Order, ResizeOrder, SignalOrder};
 use crate::engine::container::execs::ExecOrder;
+use crate::engine::leave::{LeashChange, tell};
 use crate::model::{Signal, TerminalSize};
 use crate::stdio::{StdioError, Stream};
 
@@ -61,7 +62,21 @@ impl SessionInput {
             // It has ended meanwhile: its exit says so.
             Err(Error::NotRunning { .. } | Error::ExecNotRunning { .. }) => Ok(()),
             Err(Error::DeletedConcurrently { .. } | Error::ExecNotFound { .. }) => Ok(()),
-            sent => sent,
+            sent => sent.inspect_err(|error| {
+                if !self.is_callers_fault(error) {
+                    self.caller.let_go(&self.subject);
+                }
+            }),
+        }
+    }
+
+    /// Whether the caller has sent what it must not: who makes its own call end leaves.
+    fn is_callers_fault(&self, error: &Error) -> bool {
+        match error {
+            Error::TerminalNotAllocated { .. } => true,
+            // Somebody else may have closed it.
+            Error::StdinNotOpen { .. } => !self.sends || self.is_closed(),
+            _ => false,
         }
     }
 
@@ -147,14 +162,17 @@ impl SessionInput {
 
     /// What was to be done without this caller is not to be done any more.
     async fn detach(&self) -> Result<(), Error> {
-        let attached = self.subject.attached();
-        let key = attached.container.to_string();
-        let leash = None;
-        let order = |reply| match attached.exec {
-            Some(id) => Order::Exec(ExecOrder::Leash { id, leash, reply }),
-            None => Order::Leash { leash, reply },
+        let leash = self.caller.leash.lock().clone();
+        let done = match leash {
+            Some(leash) => {
+                let Attached {
+                    container, exec, ..
+                } = self.subject.attached();
+                tell(&self.caller.core, container, exec, LeashChange::Over(leash)).await
+            }
+            None => Ok(()),
         };
-        let done = self.caller.core.ask(&key, order).await;
+        *self.caller.leash.lock() = None;
         self.caller.detached.cancel();
         done
     }

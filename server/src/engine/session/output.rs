@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::{Caller, Output, Phase, Subject};
 use crate::engine::Error;
-use crate::engine::leave::leave;
+use crate::engine::leave::{Start, leave};
 use crate::model::exec::Leash;
 use crate::model::{ExitStatus, OutputStream};
 use crate::stdio::{Ended, Item, Reader, StdioError};
@@ -18,10 +16,8 @@ pub struct SessionOutput {
     subject: Subject,
     reader: Reader,
     stage: Stage,
-    /// What the caller's leaving does.
-    leash: Option<Leash>,
     /// How the start ends that was asked for together with these streams.
-    start: Option<oneshot::Receiver<Result<(), Error>>>,
+    start: Option<Start>,
 }
 
 /// How far it is.
@@ -38,24 +34,26 @@ enum Stage {
 }
 
 impl SessionOutput {
-    pub(super) fn new(
-        caller: Caller,
-        subject: Subject,
-        reader: Reader,
-        leash: Option<Leash>,
-    ) -> Self {
+    pub(super) fn new(caller: Caller, subject: Subject, reader: Reader) -> Self {
         Self {
             caller,
             subject,
             reader,
             stage: Stage::Waiting,
-            leash,
             start: None,
         }
     }
 
+    pub(super) fn leash(&self) -> Option<Leash> {
+        self.caller.leash.lock().clone()
+    }
+
+    pub(super) fn let_go(&self) {
+        self.caller.let_go(&self.subject);
+    }
+
     /// The start that was asked for together with these streams fails them if it fails.
-    pub(in crate::engine) fn expect_start(&mut self, start: oneshot::Receiver<Result<(), Error>>) {
+    pub(in crate::engine) fn expect_start(&mut self, start: Start) {
         self.start = Some(start);
     }
 
@@ -71,7 +69,10 @@ impl SessionOutput {
                 self.stage = Stage::Over;
                 Ok(Some(Output::Detached))
             }
-            next = self.advance() => next.inspect_err(|_| self.stage = Stage::Over),
+            next = self.advance() => next.inspect_err(|_| {
+                self.stage = Stage::Over;
+                self.let_go();
+            }),
         }
     }
 
@@ -153,16 +154,20 @@ impl SessionOutput {
 impl Drop for SessionOutput {
     /// The caller leaves.
     fn drop(&mut self) {
-        let has_left = !self.is_over();
-        let detached = self.caller.detached.is_cancelled();
+        let leash = self.caller.leash.lock().take().and_then(Leash::kept);
         let by_us = self.caller.core.draining.is_cancelled();
-        if let Some(leash) = self.leash.take()
-            && has_left
-            && !detached
+        if let Some(leash) = leash
+            && !self.is_over()
             && !by_us
         {
             let attached = self.subject.attached();
-            leave(&self.caller.core, attached.container, attached.exec, leash);
+            leave(
+                &self.caller.core,
+                attached.container,
+                attached.exec,
+                leash,
+                self.start.take(),
+            );
         }
     }
 }

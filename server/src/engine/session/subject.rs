@@ -1,6 +1,7 @@
 //! Whose streams a session is about, and where that process is.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use tokio::sync::watch;
@@ -11,7 +12,10 @@ use crate::engine::Error;
 use crate::engine::core::Core;
 use crate::engine::exec::registry::ExecSnapshot;
 use crate::engine::registry::Snapshot;
-use crate::model::{Container, Exec, ExecState, ExitStatus, Failure, LaunchFailure, Run, State};
+use crate::model::exec::Leash;
+use crate::model::{
+    Cause, Container, Exec, ExecState, ExitStatus, Failure, LaunchFailure, OnDisconnect, Run, State,
+};
 use crate::stdio::Stream;
 
 /// Whose streams.
@@ -103,6 +107,20 @@ impl Subject {
         } = self.attached();
         let container = container.to_string();
         Error::StdinNotOpen { container, exec }
+    }
+
+    /// What is to become of the process if the caller who joins it leaves.
+    pub(super) fn leash(&self, core: &Core, cause: Cause, action: OnDisconnect) -> Leash {
+        let run = match self {
+            Self::Exec(snapshot) => snapshot.borrow().exec.run,
+            Self::Run { run, .. } => *run,
+        };
+        Leash {
+            action,
+            cause,
+            run,
+            joining: core.joinings.fetch_add(1, Ordering::Relaxed),
+        }
     }
 
     /// The process's streams.

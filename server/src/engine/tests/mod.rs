@@ -18,6 +18,7 @@ mod lifecycle;
 mod logs;
 mod random;
 mod recovery;
+mod sessions;
 mod start;
 mod stop;
 mod storage;

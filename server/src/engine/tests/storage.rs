@@ -14,6 +14,15 @@ impl Up {
         ));
     }
 
+    /// From now on it cannot be stored what is to become of a container without its caller.
+    pub(super) fn break_leashes(&self) {
+        self.sql(
+            "CREATE TRIGGER broken BEFORE INSERT ON containers
+             WHEN new.record LIKE '%\"leash\":%'
+             BEGIN SELECT RAISE(ABORT, 'broken'); END",
+        );
+    }
+
     /// From now on no deletion can be stored.
     fn break_deletions(&self) {
         self.sql(

@@ -85,7 +85,7 @@ impl World {
     pub(super) fn boot_unready(&mut self) {
         assert!(self.server.is_none(), "one server at a time");
         let runtime = Builder::new_current_thread()
-            .enable_time()
+            .enable_all()
             .start_paused(true)
             // One for the clock and one to work, so that work is done in order: see `quiet`.
             .max_blocking_threads(2)

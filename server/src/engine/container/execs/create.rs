@@ -23,7 +23,6 @@ impl Actor {
             cause,
             create,
             process,
-            leash,
             mut claim,
             reply,
         } = new;
@@ -45,7 +44,7 @@ impl Actor {
             end_time: None,
             cause: cause.clone(),
             key: claim.as_ref().map(|claim| claim.key().clone()),
-            leash,
+            leash: None,
             remains: false,
             signaled: None,
         };
@@ -96,10 +95,9 @@ impl Actor {
         }
     }
 
-    /// The main process's streams were cut by the server's restart, too.
+    /// The main process's streams were cut by the server's restart, too, or those of a run to come.
     pub(in super::super) fn restore_leash(&mut self) {
-        let container = self.record.container();
-        self.is_cut = container.leash.is_some() && container.has_open_run();
+        self.is_cut = self.record.container().leash.is_some();
         if self.is_cut {
             self.execs.begin(&tracing::Span::none(), after_grace(None));
         }
@@ -118,7 +116,7 @@ impl Actor {
         };
         if let Some(leash) = leash {
             let container = self.record.container().id;
-            crate::engine::leave::leave(&self.core, container, id, leash);
+            crate::engine::leave::leave(&self.core, container, id, leash, None);
         }
     }
 

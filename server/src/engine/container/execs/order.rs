@@ -4,8 +4,8 @@ use crate::engine::container::actor::Actor;
 use crate::engine::container::command::{Reply, wait_with};
 use crate::engine::container::policy::{self, Decision, Request};
 use crate::engine::idempotency::Claim;
+use crate::engine::leave::LeashChange;
 use crate::engine::{CreateExec, Error, StartedExec};
-use crate::model::exec::Leash;
 use crate::model::spec::Process;
 use crate::model::{Cause, Exec, ExecId, ExecState, Signal, TerminalSize};
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub(crate) enum ExecOrder {
     /// Note what is to become of it without its caller.
     Leash {
         id: ExecId,
-        leash: Option<Leash>,
+        change: LeashChange,
         reply: Reply<()>,
     },
     /// Forget it.
@@ -63,7 +63,6 @@ pub(crate) struct NewExec {
     pub(crate) cause: Cause,
     pub(crate) create: CreateExec,
     pub(crate) process: Process,
-    pub(crate) leash: Option<Leash>,
     pub(crate) claim: Option<Claim>,
     pub(crate) reply: Reply<Arc<Exec>>,
 }
@@ -109,7 +108,7 @@ impl Actor {
                 self.resize_exec(&span, id, size, reply).await;
             }
             ExecOrder::CloseStdin { id, reply } => self.close_exec_stdin(&span, id, reply),
-            ExecOrder::Leash { id, leash, reply } => self.leash_exec(id, leash, reply).await,
+            ExecOrder::Leash { id, change, reply } => self.leash_exec(id, change, reply).await,
             ExecOrder::Delete {
                 cause,
                 id,
@@ -239,10 +238,11 @@ impl Actor {
         });
     }
 
-    async fn leash_exec(&mut self, id: ExecId, leash: Option<Leash>, reply: Reply<()>) {
+    async fn leash_exec(&mut self, id: ExecId, change: LeashChange, reply: Reply<()>) {
         let change = match self.exec(id) {
             Ok(live) => {
-                live.is_cut = false;
+                live.is_cut &= !matches!(change, LeashChange::Joined(_));
+                let leash = change.apply(live.exec.leash.as_ref());
                 if live.exec.leash == leash {
                     return drop(reply.send(Ok(())));
                 }
