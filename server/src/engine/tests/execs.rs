@@ -5,7 +5,7 @@ use super::*;
 use crate::engine::container::command::{Early, Order, ResizeOrder};
 use crate::engine::container::execs::ExecOrder;
 use crate::model::exec::ExecSpec;
-use crate::model::{Exec, ExecId, ExecState, State, TerminalSize};
+use crate::model::{ExecId, ExecState, State, TerminalSize};
 
 impl Up {
     async fn create_exec(&self, container: &str, spec: ExecSpec) -> ExecId {
@@ -38,10 +38,6 @@ impl Up {
     ) -> impl Future<Output = Result<(), Error>> + Send + 'static + use<> {
         let (engine, cause) = (self.engine.clone(), cause(request));
         async move { engine.delete_exec(cause, id, true).await }
-    }
-
-    fn exec(&self, id: ExecId) -> Arc<Exec> {
-        self.engine.exec(id).unwrap()
     }
 
     fn exec_state(&self, id: ExecId) -> ExecState {

@@ -10,9 +10,7 @@ use super::*;
 use crate::engine::leave::leave;
 use crate::engine::session::{Input, Output, Session};
 use crate::model::exec::Leash;
-use crate::model::{
-    Container, Exec, ExecId, ExecSpec, ExecState, OnDisconnect, State, TerminalSize,
-};
+use crate::model::{Container, ExecId, ExecSpec, ExecState, OnDisconnect, State, TerminalSize};
 
 /// What is done to a process whose caller has left, by what the caller asked for.
 const DONE: [(OnDisconnect, Option<Signal>); 4] = [
@@ -62,10 +60,6 @@ impl Up {
             .engine
             .run_container(call("run"), request(name), attach(action));
         run.await.unwrap()
-    }
-
-    fn exec(&self, id: ExecId) -> Arc<Exec> {
-        self.engine.exec(id).unwrap()
     }
 
     /// The last signal that an exec was sent.

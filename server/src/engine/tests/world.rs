@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::*;
 use crate::backend::fake::{Fake, FakeControl};
 use crate::backend::{Backend, SignalScope};
-use crate::model::{Container, ContainerId, State};
+use crate::model::{Container, ContainerId, Exec, ExecId, State};
 use crate::store::tests::{image, options};
 use crate::store::{Change, Durability, Store, Transaction};
 
@@ -184,6 +184,10 @@ pub(super) fn change(changes: Vec<Change>) -> Transaction {
 }
 
 impl Up {
+    pub(super) fn exec(&self, id: ExecId) -> Arc<Exec> {
+        self.engine.exec(id).unwrap()
+    }
+
     /// Makes a call that runs by itself, and lets it go as far as it can.
     pub(super) async fn go<T: Send + 'static>(
         &self,
