@@ -110,7 +110,8 @@ fn ctrl_c_interrupts_the_program_in_front_and_ctrl_d_ends_the_shell() {
         ] {
             screen.enter(&format!("wharf {command}")).await;
             screen.at(INSIDE).await;
-            screen.enter("echo begun; sleep 3600").await;
+            // Quoted, so that what is typed is not taken for what is said.
+            screen.enter("echo 'be'gun; sleep 3600").await;
             screen.says("begun").await;
             screen.press(&["C-c"]).await;
             screen.at(INSIDE).await;
