@@ -401,13 +401,16 @@ impl Engine {
     }
 
     /// Starts an exec, and feeds it `stdin` to its end if there is any, whether or not whoever asked for it
-    /// stays. Only the call that has started it feeds it: no byte comes twice.
+    /// stays. Only one call that may have started it feeds it: no byte comes twice.
     fn begin_start(&self, cause: Cause, id: ExecId, stdin: Bytes) -> Start {
         let (told, start) = oneshot::channel();
         let engine = self.clone();
         self.core.spawn(async move {
             let started = engine.start_exec(cause, id).await;
-            let is_ours = started.as_ref().is_ok_and(|started| started.changed);
+            let is_ours = match &started {
+                Ok(started) => started.changed,
+                Err(error) => error.leaves_doubt(),
+            };
             // Whoever asked may have left.
             drop(told.send(started.map(drop)));
             if is_ours && !stdin.is_empty() {
@@ -420,11 +423,17 @@ impl Engine {
     /// Ends with the process at the latest. One that is cut off by the server's end does not see the end of
     /// its input: it would take a part for the whole.
     async fn feed(&self, id: ExecId, stdin: Bytes) {
-        let Ok(snapshot) = self.core.execs.find(id) else {
+        let Ok(mut snapshot) = self.core.execs.find(id) else {
             return;
         };
+        // After a start that left it in doubt. An error means that nothing comes any more.
+        let is_clear = |now: &ExecSnapshot| now.gone || now.exec.state != ExecState::Starting;
+        drop(snapshot.wait_for(is_clear).await);
         let subject = Subject::Exec(snapshot);
         let stream = subject.stream(&self.core);
+        if !stream.claim_feeding() {
+            return;
+        }
         let fed = session::write(&self.core, &subject, &stream, stdin, true);
         match self.core.shutdown.run_until_cancelled(fed).await {
             // What the process did not read is its own affair.

@@ -55,6 +55,9 @@ impl Turns {
     /// # Errors
     /// [`FileError::Stopped`] once `stop` is cancelled.
     pub async fn next(&self, stop: &CancellationToken) -> Result<Turn, FileError> {
+        if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
+            return Ok(Turn { _permit: permit });
+        }
         let _in_line = InLine::up(&self.waiting);
         tokio::select! {
             biased;

@@ -16,6 +16,7 @@ use super::link::Calls;
 use super::window::{Hold, Window};
 use super::{StdioError, blocking};
 use crate::model::StdioPaths;
+use crate::model::limits::DRAIN_AFTER_EXIT;
 
 /// How much longer than asked for the end of a stream may take before it is given up.
 const FINISH_MARGIN: Duration = Duration::from_secs(5);
@@ -95,6 +96,8 @@ pub struct Stream {
     is_open: AtomicBool,
     /// Whether the keeper has had it since this server runs: its positions and its input are known.
     is_known: AtomicBool,
+    /// Whether somebody writes, or has written, its whole input.
+    is_fed: AtomicBool,
     /// Whether its recording goes with its last holder.
     is_discarded: AtomicBool,
 }
@@ -111,6 +114,7 @@ impl Stream {
             window: Window::default(),
             is_open: AtomicBool::new(false),
             is_known: AtomicBool::new(false),
+            is_fed: AtomicBool::new(false),
             is_discarded: AtomicBool::new(false),
         })
     }
@@ -311,11 +315,14 @@ impl Stream {
     }
 
     fn reached(&self, positions: Positions) {
-        self.progress.send_modify(|progress| {
+        self.progress.send_if_modified(|progress| {
+            let before = *progress;
             progress.stdout = progress.stdout.max(positions.stdout);
             progress.stderr = progress.stderr.max(positions.stderr);
-            progress.entries += 1;
             progress.ended = positions.ended.map(Ended::from).or(progress.ended);
+            let is_news = *progress != before;
+            progress.entries += u64::from(is_news);
+            is_news
         });
     }
 
@@ -413,24 +420,32 @@ impl Stream {
         }
     }
 
-    /// Lets go of a stream whose process did not start. What was recorded of it goes too: the next start
-    /// has the same run.
+    /// Lets go of a stream whose process is not there. Its recording stays.
     pub async fn abandon(&self) {
         self.input.close();
         self.is_open.store(false, Ordering::Release);
         if let Some(calls) = &self.calls {
             close(calls, &self.name).await;
             self.remove_fifos().await;
-            let place = self.place.clone();
-            let remove = move || Ok(segment::remove(&place.segments, place.run)?);
-            if let Err(error) = blocking(remove).await {
-                tracing::warn!(stream = self.name, %error, "what a failed start wrote is left");
-            }
         }
     }
 
-    /// The process is over. Whoever has its remains finishes the stream; if nobody has, its end is taken
-    /// from the disk.
+    /// Lets go of a stream whose process did not start. What was recorded of it goes too: the next start
+    /// has the same run.
+    pub async fn undo(&self) {
+        self.abandon().await;
+        if self.calls.is_none() {
+            return;
+        }
+        let place = self.place.clone();
+        let remove = move || Ok(segment::remove(&place.segments, place.run)?);
+        if let Err(error) = blocking(remove).await {
+            tracing::warn!(stream = self.name, %error, "what a failed start wrote is left");
+        }
+    }
+
+    /// The process is over. If the keeper still has the stream, it is finished; else its end is taken from
+    /// the disk.
     pub async fn recall(&self) {
         let is_known =
             self.progress.borrow().ended.is_some() || self.is_open.load(Ordering::Acquire);
@@ -444,7 +459,7 @@ impl Stream {
         // A keeper that does not come up keeps nothing.
         let is_up = calls.ready().await.is_ok();
         if is_up && calls.kept_state(&self.name).is_some() {
-            return;
+            return self.finish(DRAIN_AFTER_EXIT).await;
         }
         self.progress.send_modify(|progress| {
             progress.ended.get_or_insert(Ended::Truncated);
@@ -462,6 +477,11 @@ impl Stream {
     /// [`StdioError::InputClosed`], [`StdioError::Input`].
     pub async fn write(&self, data: &[u8]) -> Result<(), StdioError> {
         self.input.write(data).await
+    }
+
+    /// Whether whoever asks is the first: that one writes the whole input.
+    pub fn claim_feeding(&self) -> bool {
+        !self.is_fed.swap(true, Ordering::AcqRel)
     }
 
     /// Waits in line with others who write what must not be written twice. It is one's turn until what is

@@ -54,7 +54,9 @@ impl Window {
 pub struct Hold {
     stream: Arc<Stream>,
     id: u64,
-    /// What was taken since it was last said, as it is stored.
+    /// What was taken, of both streams together.
+    total: u64,
+    /// What of it was taken since it was last said, as it is stored.
     unsaid: u64,
 }
 
@@ -71,6 +73,7 @@ impl Hold {
         Self {
             stream,
             id,
+            total: taken,
             unsaid: 0,
         }
     }
@@ -79,7 +82,9 @@ impl Hold {
     /// the recording. Each time it is told costs a message, so it is told in steps, which are measured as
     /// the keeper measures: a caller that has taken everything is never waited for.
     pub fn taken(&mut self, total: u64, stored: u64) {
-        self.unsaid += stored;
+        // Of a gap the keeper counts what was lost.
+        self.unsaid += stored.max(total.saturating_sub(self.total));
+        self.total = total;
         if self.unsaid >= self.stream.limits().read_ahead_bytes() / 8 {
             self.unsaid = 0;
             self.change(|taken, id| {
@@ -102,5 +107,49 @@ impl Drop for Hold {
         self.change(|taken, id| {
             taken.remove(&id);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use wharf_keeper::segment::Limits;
+
+    use super::super::Place;
+    use super::*;
+
+    fn hold() -> Hold {
+        let place = Place {
+            segments: PathBuf::new(),
+            run: 1,
+            limits: Limits {
+                segment_bytes: 1 << 20,
+                total_bytes: 8 << 20,
+            },
+            fifos: PathBuf::new(),
+            stdin: false,
+            terminal: false,
+        };
+        Stream::new("held".to_owned(), place, None).hold(0)
+    }
+
+    #[test]
+    fn single_bytes_are_told_as_often_as_the_keeper_counts_them() {
+        let mut hold = hold();
+        let step = hold.stream.limits().read_ahead_bytes() / 8;
+        let bytes = step.div_ceil(17);
+        for total in 1..=bytes {
+            assert_eq!(hold.stream.window.taken(), Some(0));
+            hold.taken(total, 17);
+        }
+        assert_eq!(hold.stream.window.taken(), Some(bytes));
+    }
+
+    #[test]
+    fn a_gap_that_takes_nothing_to_keep_is_told_by_what_was_lost() {
+        let mut hold = hold();
+        hold.taken(4 << 20, 16);
+        assert_eq!(hold.stream.window.taken(), Some(4 << 20));
     }
 }

@@ -234,6 +234,11 @@ impl Actor {
 
     /// There should be no process.
     async fn settle_idle(&mut self, found: Found) {
+        if found.task.as_ref().is_some_and(FoundTask::is_hidden) {
+            // It may be what is left of the last run.
+            self.raise(Doubt::Container);
+            return self.retry_later();
+        }
         let unfinished = self
             .record
             .intent()
@@ -255,6 +260,7 @@ impl Actor {
         if let (Some(task), None) = (found.task, &self.task) {
             if matches!(task.state, FoundState::Stopped(_)) {
                 self.task = Some(self.attach(task));
+                self.stream = Some(self.stream_of_run());
                 self.remains = true;
             } else {
                 self.unknown_task = true;
@@ -276,11 +282,12 @@ impl Actor {
     /// Makes sure that no task which belongs to no run is there or comes.
     pub(super) fn forget_start(&mut self) {
         let (core, container) = (self.core.clone(), self.record.snapshot());
+        // Whoever cut it off has left its streams open. Else the run is one that is over, and has a log.
+        let cut_off = self.interrupted.then(|| self.stream_of_run());
         self.begin(&tracing::Span::current(), async move {
             let forgotten = core.backend.forget_start(&container).await;
-            if forgotten.is_ok() {
-                // Whoever cut the start off has left them open.
-                core.run_stream(&container, container.run).abandon().await;
+            if let (Some(stream), true) = (cut_off, forgotten.is_ok()) {
+                stream.undo().await;
             }
             Outcome::StartForgotten(forgotten)
         });

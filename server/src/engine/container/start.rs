@@ -287,7 +287,7 @@ async fn launch(
     };
     let started = core.backend.start(start).await;
     if started.as_ref().is_err_and(|error| !error.leaves_doubt()) {
-        stream.abandon().await;
+        stream.undo().await;
     }
     started.map(|task| Launched {
         task,

@@ -59,6 +59,7 @@ impl Once {
             data,
             close,
         } = self;
+        let is_empty = data.is_empty();
         let begun = claim.answered::<Begun>(&Some(request_id))?;
         store(core, begun).await?;
         let written = write(core, &subject, stream, data, close);
@@ -72,8 +73,8 @@ impl Once {
                 claim.complete();
                 Ok(())
             }
-            // It takes nothing more, from nobody.
-            Some(Err(error)) if !stream.is_input_open() => {
+            // It takes nothing more, from nobody; or nothing was written, and it is not closed.
+            Some(Err(error)) if is_empty || !stream.is_input_open() => {
                 drop(store(core, claim.given_back()).await);
                 Err(error)
             }

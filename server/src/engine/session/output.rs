@@ -104,6 +104,8 @@ impl SessionOutput {
                 }
             };
             self.stage = Stage::Running;
+            // From now on nobody but another caller can take the process over.
+            self.start = None;
             return Ok(Output::Started { run, pid, time });
         }
     }

@@ -592,6 +592,45 @@ fn an_exec_gets_its_whole_input_once_though_its_caller_leaves_and_two_repeats_co
 }
 
 #[test]
+fn an_exec_whose_start_was_in_doubt_gets_its_whole_input_once_it_runs() {
+    World::new().run(async |up| {
+        up.create_started("a").await;
+        let lost = Fault::ActThenFail(unknown());
+        up.control.inject(Operation::StartExec, When::Next, lost);
+        let first = up.go(up.exec_sync(b"whole")).await;
+        assert!(first.await.unwrap().is_err());
+        let id = up.only_exec();
+        assert_eq!(up.exec(id).state, ExecState::Starting);
+        let mut stdin = up.give_input(id);
+        // As the keeper does.
+        let _kept = up.engine.core.exec_stream(&up.exec(id));
+        let repeat = up.go(up.exec_sync(b"whole")).await;
+        up.pass_until(|up| up.exec(id).state == ExecState::Running)
+            .await;
+        assert_eq!(stdin.take(up).await, (b"whole".to_vec(), true));
+        up.kill_exec(id).await;
+        assert_eq!(repeat.await.unwrap().unwrap().value.exec, id);
+    });
+}
+
+#[test]
+fn who_attaches_and_stays_keeps_nobody_elses_process() {
+    World::new().run(async |up| {
+        up.create_started("a").await;
+        let (id, mut session) = up.run_exec("a", OnDisconnect::Kill).await;
+        up.quiet().await;
+        let started = session.output.next().await.unwrap();
+        assert!(matches!(started, Some(Output::Started { .. })));
+        let watching = attach(OnDisconnect::Detach);
+        let watches = up.engine.attach_exec(cause("watch"), id, watching).await;
+        drop(session);
+        up.quiet().await;
+        assert_eq!(up.sent_to(id), Some(Signal::KILL));
+        drop(watches);
+    });
+}
+
+#[test]
 fn an_input_that_the_servers_end_has_cut_off_is_neither_repeated_nor_ended() {
     let mut world = World::new();
     let id = world.run(async |up| {

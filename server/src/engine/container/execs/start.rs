@@ -208,7 +208,7 @@ impl Actor {
     fn begin_abandon(&self, stream: Option<Arc<Stream>>, id: ExecId) {
         self.execs.begin(&tracing::Span::none(), async move {
             if let Some(stream) = stream {
-                stream.abandon().await;
+                stream.undo().await;
             }
             Outcome::Removed(id)
         });
