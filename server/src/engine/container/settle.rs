@@ -11,10 +11,11 @@ use super::policy::Refusal;
 use super::start::Launched;
 use crate::backend::{
     BackendError, ContainerBackend, Exit, Found, FoundState, FoundTask, Task, TaskHandle,
+    WaitStatus,
 };
 use crate::engine::idempotency::Claim;
 use crate::model::container::{Intent, Operation};
-use crate::model::{EventKind, Failure, State};
+use crate::model::{EventKind, Failure, Signal, State};
 use crate::stdio::Stream;
 
 impl Actor {
@@ -123,14 +124,19 @@ impl Actor {
         self.core.run_stream(container, container.run)
     }
 
-    /// Whether a task in this state, found while a run was being started, is that run's: it may be
-    /// what was left of the run before.
+    /// Whether a task in this state, found while a run was being started, is that run's: it may be what was
+    /// left of the run before, or of a start that containerd has cut off with its caller, by SIGKILL and
+    /// perhaps before the program began.
     fn is_new_run(&self, state: &FoundState) -> bool {
         let last = self.record.container().runs.back();
         match state {
             FoundState::Created => false,
             FoundState::Running | FoundState::Paused => true,
-            FoundState::Stopped(exit) => last.is_none_or(|last| exit.time > last.exit_time),
+            FoundState::Stopped(exit) => {
+                let is_cut_off =
+                    exit.status == WaitStatus::Signaled(Signal::KILL) && !exit.oom_killed;
+                !is_cut_off && last.is_none_or(|last| exit.time > last.exit_time)
+            }
         }
     }
 

@@ -65,6 +65,23 @@ fn a_start_in_doubt_whose_process_has_ended_is_a_run_with_an_exit() {
 }
 
 #[test]
+fn a_start_in_doubt_that_the_backend_has_cut_off_is_a_failed_start() {
+    World::new().run(async |up| {
+        let id = up.create("a").await;
+        up.control
+            .exit_before_start_returns(WaitStatus::Signaled(Signal::KILL));
+        acts(up, Operation::Start);
+        assert_unavailable(up.start("a", "start").await, Applied::Unknown);
+        up.quiet().await;
+        assert_eq!(up.start("a", "again").await.unwrap().container.run, Run(1));
+        assert_eq!(
+            up.story(id).await[1..],
+            ["start failed 1 by start", "started 1 by again"]
+        );
+    });
+}
+
+#[test]
 fn a_create_and_start_in_doubt_is_settled_either_way() {
     World::new().run(async |up| {
         acts(up, Operation::Start);
