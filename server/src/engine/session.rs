@@ -22,10 +22,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::container::start::keeper_unavailable;
 use super::core::Core;
 use super::leave::{LeashChange, tell};
 use super::{Attach, Backpressure, Error, Follow, StartAt};
-use crate::backend::{Applied, BackendError};
 use crate::model::exec::Leash;
 use crate::model::{
     Cause, ContainerId, ExecId, ExitStatus, OutputStream, Run, Signal, TerminalSize,
@@ -200,12 +200,7 @@ pub(super) async fn open(
 async fn take_up(stream: &Stream) -> Result<(), Error> {
     match stream.known().await {
         Ok(()) => Ok(()),
-        Err(StdioError::Unavailable { detail }) => Err(BackendError::Unavailable {
-            backend: "keeper",
-            detail,
-            applied: Applied::No,
-        }
-        .into()),
+        Err(StdioError::Unavailable { detail }) => Err(keeper_unavailable(detail).into()),
         Err(error) => {
             tracing::warn!(%error, "of a process's streams only what was recorded is left");
             Ok(())

@@ -226,9 +226,7 @@ impl Stream {
 
     /// After the keeper's death: what the process wrote and nobody recorded is a gap.
     pub(super) async fn reopen(&self, calls: &Calls) -> Result<(), StdioError> {
-        let place = self.place.clone();
-        let on_disk = blocking(move || Ok(segment::positions(&place.segments, place.run).ok()));
-        if let Some(positions) = on_disk.await? {
+        if let Some(positions) = self.on_disk().await? {
             self.reached(positions);
             if positions.ended.is_some() {
                 self.is_known.store(true, Ordering::Release);
@@ -345,7 +343,7 @@ impl Stream {
                 }
             }
             close(calls, &self.name).await;
-            self.remove_fifos().await;
+            self.on_fifos(fifo::remove).await;
         }
         self.is_open.store(false, Ordering::Release);
         let lost = || {
@@ -360,14 +358,20 @@ impl Stream {
         });
     }
 
-    async fn remove_fifos(&self) {
+    /// Does something to its FIFOs that tells by itself what it meets.
+    async fn on_fifos(&self, act: fn(&Place)) {
         let place = self.place.clone();
-        let remove = move || {
-            fifo::remove(&place);
+        let acts = move || {
+            act(&place);
             Ok(())
         };
-        // What it meets, it tells.
-        drop(blocking(remove).await);
+        drop(blocking(acts).await);
+    }
+
+    /// How far its recording is on the disk; `None` if there is none.
+    async fn on_disk(&self) -> Result<Option<Positions>, StdioError> {
+        let place = self.place.clone();
+        blocking(move || Ok(segment::positions(&place.segments, place.run).ok())).await
     }
 
     async fn finish_in_keeper(&self, calls: &Calls, within: Duration) -> Result<(), StdioError> {
@@ -426,7 +430,7 @@ impl Stream {
         self.is_open.store(false, Ordering::Release);
         if let Some(calls) = &self.calls {
             close(calls, &self.name).await;
-            self.remove_fifos().await;
+            self.on_fifos(fifo::remove).await;
         }
     }
 
@@ -452,9 +456,7 @@ impl Stream {
         let Some(calls) = self.calls.as_ref().filter(|_| !is_known) else {
             return;
         };
-        let place = self.place.clone();
-        let on_disk = blocking(move || Ok(segment::positions(&place.segments, place.run).ok()));
-        let positions = on_disk.await.ok().flatten().unwrap_or_default();
+        let positions = self.on_disk().await.ok().flatten().unwrap_or_default();
         self.reached(positions);
         // A keeper that does not come up keeps nothing.
         let is_up = calls.ready().await.is_ok();
@@ -509,15 +511,9 @@ impl Stream {
         self.input.is_mid_line()
     }
 
-    /// Closes our ends of standard input, for everybody; false if it was closed.
-    pub async fn close_input(&self) -> bool {
-        let place = self.place.clone();
-        let remove = move || {
-            fifo::remove_stdin(&place);
-            Ok(())
-        };
-        // What it meets, it tells.
-        drop(blocking(remove).await);
+    /// Closes our ends of standard input, for everybody.
+    pub async fn close_input(&self) {
+        self.on_fifos(fifo::remove_stdin).await;
         let was_open = self.input.close();
         if let Some(calls) = &self.calls
             && was_open
@@ -527,7 +523,6 @@ impl Stream {
                 tracing::warn!(stream = self.name, %error, "the keeper still holds its input");
             }
         }
-        was_open
     }
 
     pub(super) fn limits(&self) -> Limits {

@@ -315,11 +315,7 @@ fn network_pid(core: &Core, container: &Container) -> Result<Option<u32>, Backen
 /// Makes the streams of a process and has them read from now on.
 pub(super) async fn open_streams(stream: &Arc<Stream>) -> Result<StdioPaths, BackendError> {
     stream.open().await.map_err(|error| match error {
-        StdioError::Unavailable { detail } => BackendError::Unavailable {
-            backend: "keeper",
-            detail,
-            applied: Applied::No,
-        },
+        StdioError::Unavailable { detail } => keeper_unavailable(detail),
         error if error.is_no_space() => BackendError::NoSpace {
             path: stream.segments().display().to_string(),
         },
@@ -328,6 +324,15 @@ pub(super) async fn open_streams(stream: &Arc<Stream>) -> Result<StdioPaths, Bac
         }
         .into(),
     })
+}
+
+/// Nothing was done, because the keeper is not there.
+pub(in crate::engine) fn keeper_unavailable(detail: String) -> BackendError {
+    BackendError::Unavailable {
+        backend: "keeper",
+        detail,
+        applied: Applied::No,
+    }
 }
 
 /// The failure as the record keeps it.
