@@ -1,8 +1,8 @@
 //! What the two threads say to each other.
 //!
 //! Neither waits for the other. The queues have no bound of their own because their contents do: the
-//! control thread has at most one `Open`, `Window`, `Finish` and `Close` under way for each of its streams,
-//! of which there are at most 20,000; each is followed by at most one event. The list of streams that have
+//! control thread has at most one command of each kind under way for each of its streams, of which there are at
+//! most 20,000; each is followed by at most one event. The list of streams that have
 //! grown has each of them at most once.
 
 use std::io;
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use wharf_keeper::protocol::Refusal;
-use wharf_keeper::segment::{End, Limits, Offsets, Positions};
+use wharf_keeper::segment::{End, Limits, Offsets, Positions, ProcessExit};
 
 use crate::poller::Wake;
 
@@ -28,6 +28,12 @@ pub(crate) enum Command {
     /// The reader that it waits for has got further, or there is none any more.
     Window(Key),
     Finish(Key, Instant),
+    /// The process has been launched: it is recorded, and nothing else changes.
+    Launched(Key, u32),
+    /// The process has ended: it is recorded, and nothing else changes.
+    Exited(Key, ProcessExit),
+    /// The process turned out to have a terminal: its output is read here.
+    Terminal(Key, OwnedFd),
     Close(Key),
     /// Ends the thread, after it has made a copy of this binary, or of the running one, to go on with.
     Stop(Option<OwnedFd>),
@@ -73,6 +79,12 @@ pub(crate) struct Debts {
     pub(crate) lost: Offsets,
     /// A loss that nobody can count.
     pub(crate) gap: bool,
+    /// The process.
+    #[serde(default)]
+    pub(crate) pid: Option<u32>,
+    /// The process's exit.
+    #[serde(default)]
+    pub(crate) exit: Option<ProcessExit>,
     /// The end.
     pub(crate) end: Option<End>,
 }

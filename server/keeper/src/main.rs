@@ -11,6 +11,7 @@
 mod args;
 mod control;
 mod drain;
+mod launch;
 mod link;
 mod log;
 mod poller;

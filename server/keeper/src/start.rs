@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 use wharf_keeper::protocol::{LOCK_NAME, listen};
 
@@ -44,6 +44,10 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
     let _ = rustix::thread::set_name(NAME);
     let _ = rustix::process::setsid();
     raise_descriptor_limit();
+    // Children are copies of this process until they become a program: in a container nobody is to look into
+    // one, or to open what it runs from.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|error| StartError::when("hiding from containers")(error.into()))?;
     match args.resume {
         Some(state) => resume(args, signals, state),
         None => begin(args, signals),

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
-use wharf_keeper::segment::{Limits, Positions};
+use wharf_keeper::segment::{Limits, Positions, ProcessExit};
 
 use crate::link::{Debts, Finished};
 use crate::sys;
@@ -42,10 +42,33 @@ pub(crate) struct Saved {
     pub(crate) limits: Limits,
     pub(crate) outputs: [Option<RawFd>; 2],
     pub(crate) stdin: Option<RawFd>,
+    #[serde(default)]
+    pub(crate) terminal: Option<RawFd>,
+    #[serde(default)]
+    pub(crate) process: Option<SavedProcess>,
     pub(crate) positions: Positions,
     pub(crate) debts: Debts,
     pub(crate) finishing_ms: Option<u64>,
     pub(crate) finished: Option<Finished>,
+}
+
+/// A stream's process in it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum SavedProcess {
+    Launching {
+        pid: u32,
+        pidfd: RawFd,
+        reports: RawFd,
+        ready: bool,
+    },
+    Running {
+        pid: u32,
+        pidfd: RawFd,
+    },
+    Ended {
+        pid: u32,
+        exit: ProcessExit,
+    },
 }
 
 /// What is left of a time to wait, for another process.

@@ -19,7 +19,7 @@ use crate::backend::{Applied, Backend, BackendError, ContainerBackend, Status};
 use crate::files::Turns;
 use crate::model::{Container, ContainerId, Exec, ExecId, Run, limits};
 use crate::stdio::segment::Limits;
-use crate::stdio::{Place, Stdio, Stream};
+use crate::stdio::{Directories, Place, Stdio, Stream};
 use crate::store::Store;
 
 /// What can be set about the engine.
@@ -111,22 +111,21 @@ impl Core {
 
     /// The directory of a container's files.
     pub(crate) fn container_dir(&self, id: ContainerId) -> PathBuf {
-        self.settings
-            .state_dir
-            .join("containers")
-            .join(id.to_string())
+        self.directories().container(id)
     }
 
     /// Where the output of a container's main process is recorded, run by run.
     pub(crate) fn log_dir(&self, id: ContainerId) -> PathBuf {
-        self.container_dir(id).join("log")
+        self.directories().log(id)
     }
 
     /// Where an exec's output is recorded.
     pub(crate) fn exec_dir(&self, container: ContainerId, exec: ExecId) -> PathBuf {
-        self.container_dir(container)
-            .join("execs")
-            .join(exec.to_string())
+        self.directories().exec(container, exec)
+    }
+
+    fn directories(&self) -> Directories {
+        Directories::below(&self.settings.state_dir)
     }
 
     /// The standard streams of one run of a container's main process.
@@ -141,7 +140,7 @@ impl Core {
                 total_bytes: total,
             }
         };
-        let name = format!("{}.{run}", container.id);
+        let name = Directories::run_stream(container.id, run);
         self.stdio.stream(&name, || Place {
             segments: self.log_dir(container.id),
             run: run.0,
@@ -155,14 +154,15 @@ impl Core {
     /// The standard streams of an exec.
     pub(crate) fn exec_stream(&self, exec: &Exec) -> Arc<Stream> {
         let dir = self.exec_dir(exec.container, exec.id);
-        self.stdio.stream(&exec.id.to_string(), || Place {
-            segments: dir.clone(),
-            run: 0,
-            limits: exec_limits(),
-            fifos: dir,
-            stdin: exec.spec.stdin_open,
-            terminal: exec.has_terminal(),
-        })
+        self.stdio
+            .stream(&Directories::exec_stream(exec.id), || Place {
+                segments: dir.clone(),
+                run: 0,
+                limits: exec_limits(),
+                fifos: dir,
+                stdin: exec.spec.stdin_open,
+                terminal: exec.has_terminal(),
+            })
     }
 
     /// Runs a task that the engine owns.

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
-use super::StdioError;
-use super::stream::Place;
+use super::{Place, StdioError};
 use crate::model::StdioPaths;
 
 /// Our ends of a process's FIFOs.

@@ -35,7 +35,8 @@ enum End {
 impl End {
     fn into_sender(self) -> io::Result<Arc<pipe::Sender>> {
         match self {
-            Self::Unused(end) => pipe::Sender::from_owned_fd(end).map(Arc::new),
+            // A terminal is no pipe, but is written to and waited for like one.
+            Self::Unused(end) => pipe::Sender::from_file_unchecked(end.into()).map(Arc::new),
             Self::Used(sender) => Ok(sender),
         }
     }
@@ -46,6 +47,14 @@ impl Input {
     pub(super) fn open(&self, end: OwnedFd) {
         if !self.closed.is_cancelled() {
             *self.end.lock() = Some(End::Unused(end));
+        }
+    }
+
+    /// Another one takes the place of the write end, unless it is closed: that of a terminal.
+    pub(super) fn replace(&self, end: OwnedFd) {
+        let mut current = self.end.lock();
+        if current.is_some() {
+            *current = Some(End::Unused(end));
         }
     }
 

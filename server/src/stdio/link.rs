@@ -24,9 +24,10 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use wharf_keeper::protocol::{
-    self, Answer, Call, MAX_MESSAGE_BYTES, Message, Request, StreamState, WireError,
+    self, Answer, Call, MAX_MESSAGE_BYTES, Message, ProcessState, Request, StreamState, WireError,
 };
 
+use super::processes::{self, KnownProcesses};
 use super::{Options, StdioError, Streams, blocking};
 
 /// How long a call waits for the keeper to be there.
@@ -59,6 +60,8 @@ struct Shared {
     /// How far readers are that processes wait for, to be told: the latest of each stream.
     windows: Mutex<HashMap<String, Option<u64>>>,
     windows_changed: Notify,
+    /// Processes whose end somebody waits for.
+    known: KnownProcesses,
 }
 
 /// The callers' end of the link. Clones are the same.
@@ -97,7 +100,17 @@ impl Calls {
         call: Call,
         descriptors: Vec<OwnedFd>,
     ) -> Result<Answered, StdioError> {
-        match timeout(ANSWER, self.send(call, descriptors)).await {
+        self.call_within(ANSWER, call, descriptors).await
+    }
+
+    /// One call that may take so long.
+    pub(super) async fn call_within(
+        &self,
+        limit: Duration,
+        call: Call,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Answered, StdioError> {
+        match timeout(limit, self.send(call, descriptors)).await {
             Ok(answered) => answered,
             Err(_) => Err(StdioError::unavailable(&"it does not answer")),
         }
@@ -132,6 +145,21 @@ impl Calls {
     /// What the keeper kept of a stream when it was last connected to.
     pub(super) fn kept_state(&self, stream: &str) -> Option<StreamState> {
         self.shared.kept.lock().get(stream).cloned()
+    }
+
+    /// The processes whose end somebody waits for.
+    pub(super) fn known(&self) -> &KnownProcesses {
+        &self.shared.known
+    }
+
+    /// The processes of what it kept when it was last connected to.
+    pub(super) fn kept_processes(&self) -> HashMap<String, ProcessState> {
+        let kept = self.shared.kept.lock();
+        let processes = kept.values().filter_map(|state| {
+            let process = state.process?;
+            Some((state.stream.clone(), process))
+        });
+        processes.collect()
     }
 
     /// It keeps it no longer.
@@ -272,6 +300,11 @@ impl Link {
                 break;
             }
         }
+        for state in kept.values() {
+            if let Some(exit) = state.process.and_then(|process| process.exit) {
+                self.shared.known.exited(&state.stream, exit);
+            }
+        }
         *self.shared.kept.lock() = kept;
         Ok(())
     }
@@ -371,6 +404,7 @@ impl Link {
                     }
                 }
             }
+            Message::Exited { stream, exit, .. } => self.shared.known.exited(&stream, exit),
         }
     }
 
@@ -394,12 +428,22 @@ impl Link {
     /// may have grown meanwhile.
     fn reopen_lost(&mut self) {
         let kept: HashSet<String> = self.calls.kept().into_iter().collect();
+        let watched = self.calls.kept_processes();
+        let mut unwatched: HashMap<_, _> = self
+            .shared
+            .known
+            .unsettled()
+            .into_iter()
+            .filter(|(stream, ..)| !watched.contains_key(stream))
+            .map(|(stream, pid, pidfd)| (stream, (pid, pidfd)))
+            .collect();
         for stream in self.streams.all() {
             if !stream.is_to_be_kept() {
                 continue;
             }
             let calls = self.calls.clone();
             let is_kept = kept.contains(stream.name());
+            let unwatched = unwatched.remove(stream.name());
             self.reopening.spawn(async move {
                 let done = if is_kept {
                     stream.adopt().await
@@ -408,6 +452,11 @@ impl Link {
                 };
                 if let Err(error) = done {
                     tracing::error!(stream = stream.name(), %error, "its output is not recorded");
+                }
+                if let Some((pid, pidfd)) = unwatched
+                    && let Err(error) = processes::watch(&calls, stream.name(), pid, pidfd).await
+                {
+                    tracing::error!(stream = stream.name(), %error, "its end is not watched");
                 }
             });
         }

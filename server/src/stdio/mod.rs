@@ -17,6 +17,8 @@ mod error;
 mod fifo;
 mod input;
 mod link;
+mod place;
+mod processes;
 mod reader;
 mod stream;
 mod window;
@@ -31,8 +33,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use background::{Background, Outcome};
 pub use error::StdioError;
+pub use place::{Directories, Place};
+pub use processes::{LaunchError, OnExit, Order, Process, Processes, memfd};
 pub use reader::{Item, Reader, Start, Wanted};
-pub use stream::{Ended, Place, Progress, Stream};
+pub use stream::{Ended, Progress, Stream};
+pub use wharf_keeper::protocol::launch;
 pub use wharf_keeper::segment;
 pub use window::Hold;
 
@@ -136,6 +141,13 @@ impl Stdio {
         let calls = self.inner.calls.clone();
         let make = || Stream::new(name.to_owned(), place(), calls);
         self.inner.streams.get_or_insert(name, make)
+    }
+
+    /// The way to launch processes; `None` without a keeper.
+    #[must_use]
+    pub fn processes(&self) -> Option<Processes> {
+        let calls = self.inner.calls.clone()?;
+        Some(Processes::new(calls, self.inner.streams.clone()))
     }
 
     /// Lets the keeper forget what nobody here holds: streams of processes that are over and whose end

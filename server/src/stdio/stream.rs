@@ -1,10 +1,12 @@
 //! All that belongs to the standard streams of one process.
 
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use wharf_keeper::protocol::{Answer, Call, Descriptors, Growth, Open, Refusal, StreamState};
@@ -14,40 +16,12 @@ use super::fifo::{self, Ends};
 use super::input::Input;
 use super::link::Calls;
 use super::window::{Hold, Window};
-use super::{StdioError, blocking};
+use super::{Place, StdioError, blocking};
 use crate::model::StdioPaths;
 use crate::model::limits::DRAIN_AFTER_EXIT;
 
 /// How much longer than asked for the end of a stream may take before it is given up.
 const FINISH_MARGIN: Duration = Duration::from_secs(5);
-
-/// Where a stream is on disk, and what it consists of.
-#[derive(Debug, Clone)]
-pub struct Place {
-    /// The directory of its recording.
-    pub segments: PathBuf,
-    /// The run in there.
-    pub run: u64,
-    /// How much is kept.
-    pub limits: Limits,
-    /// The directory of its FIFOs.
-    pub fifos: PathBuf,
-    /// Whether it has input.
-    pub stdin: bool,
-    /// Whether it is a terminal's: then there is one output.
-    pub terminal: bool,
-}
-
-impl Place {
-    pub(super) fn paths(&self) -> StdioPaths {
-        let path = |name: &str| self.fifos.join(format!("{}.{name}", self.run));
-        StdioPaths {
-            stdin: self.stdin.then(|| path("stdin")),
-            stdout: path("stdout"),
-            stderr: (!self.terminal).then(|| path("stderr")),
-        }
-    }
-}
 
 /// How far a stream is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -89,6 +63,8 @@ pub struct Stream {
     calls: Option<Calls>,
     progress: watch::Sender<Progress>,
     input: Input,
+    /// The master of its terminal, if the keeper has made one: held for the next keeper.
+    terminal: Mutex<Option<OwnedFd>>,
     /// Whose turn it is to write what must not be written twice.
     turn: Arc<Semaphore>,
     pub(super) window: Window,
@@ -110,6 +86,7 @@ impl Stream {
             calls,
             progress: watch::Sender::default(),
             input: Input::default(),
+            terminal: Mutex::default(),
             turn: Arc::new(Semaphore::new(1)),
             window: Window::default(),
             is_open: AtomicBool::new(false),
@@ -195,13 +172,28 @@ impl Stream {
         self.adopt().await
     }
 
+    /// The process's input and output are this terminal, not the FIFOs.
+    pub(super) fn has_terminal(&self, terminal: OwnedFd) {
+        if self.place.stdin
+            && let Ok(input) = terminal.try_clone()
+        {
+            self.input.replace(input);
+        }
+        *self.terminal.lock() = Some(terminal);
+    }
+
     async fn take_over(&self, calls: &Calls, state: &StreamState) -> Result<(), StdioError> {
         self.reached(state.positions);
         if state.stdin_open && !self.input.is_open() {
             let stream = self.name.clone();
             let (answer, mut descriptors) = calls.call(Call::TakeStdin { stream }).await?;
             match (answer, descriptors.pop()) {
-                (Answer::Stdin {}, Some(end)) => self.input.open(end),
+                (Answer::Stdin {}, Some(end)) => {
+                    if rustix::termios::isatty(&end) {
+                        *self.terminal.lock() = end.try_clone().ok();
+                    }
+                    self.input.open(end);
+                }
                 (
                     Answer::Refused {
                         reason: Refusal::StdinClosed,
@@ -234,7 +226,10 @@ impl Stream {
             }
         }
         let place = self.place.clone();
-        let ends = blocking(move || fifo::open(&place)).await?;
+        let ends = match self.terminal_ends()? {
+            Some(ends) => ends,
+            None => blocking(move || fifo::open(&place)).await?,
+        };
         match self.hand_over(calls, ends, Recording::Continues).await {
             // Somebody else was faster.
             Err(StdioError::Refused {
@@ -243,6 +238,24 @@ impl Stream {
             }) => Ok(()),
             done => done,
         }
+    }
+
+    /// Of a terminal that an earlier keeper has made.
+    fn terminal_ends(&self) -> Result<Option<Ends>, StdioError> {
+        let terminal = self.terminal.lock();
+        let Some(terminal) = &*terminal else {
+            return Ok(None);
+        };
+        let copy = || {
+            terminal
+                .try_clone()
+                .map_err(StdioError::fifo(&self.place.fifos))
+        };
+        let stdin = self.input.is_open().then(copy).transpose()?;
+        Ok(Some(Ends {
+            outputs: vec![copy()?],
+            stdin,
+        }))
     }
 
     async fn hand_over(

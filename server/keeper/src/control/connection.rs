@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use wharf_keeper::protocol::{Answer, Message, WireError, send_bytes};
+use wharf_keeper::segment::ProcessExit;
 
 use crate::link::Key;
 use crate::log;
@@ -38,7 +39,7 @@ pub(crate) enum Alive {
 #[derive(Debug)]
 struct Outgoing {
     bytes: Vec<u8>,
-    descriptor: Option<OwnedFd>,
+    descriptors: Vec<OwnedFd>,
 }
 
 /// A connection. Bounded: nothing more is read from it while an answer waits, and of a stream's growth
@@ -71,10 +72,22 @@ impl Connection {
         }
     }
 
-    pub(crate) fn answer(&mut self, id: u64, answer: Answer, descriptor: Option<OwnedFd>) {
-        match serde_json::to_vec(&Message::Reply { id, answer }) {
-            Ok(bytes) => self.outbox.push_back(Outgoing { bytes, descriptor }),
-            Err(error) => log::line(&format_args!("an answer cannot be encoded: {error}")),
+    pub(crate) fn answer(&mut self, id: u64, answer: Answer, descriptors: Vec<OwnedFd>) {
+        self.enqueue(&Message::Reply { id, answer }, descriptors);
+    }
+
+    /// A process has ended. Once for each, so there are at most as many such messages as streams.
+    pub(crate) fn exited(&mut self, stream: &str, pid: u32, exit: ProcessExit) {
+        if self.peer == Peer::Daemon {
+            let stream = stream.to_owned();
+            self.enqueue(&Message::Exited { stream, pid, exit }, Vec::new());
+        }
+    }
+
+    fn enqueue(&mut self, message: &Message, descriptors: Vec<OwnedFd>) {
+        match serde_json::to_vec(message) {
+            Ok(bytes) => self.outbox.push_back(Outgoing { bytes, descriptors }),
+            Err(error) => log::line(&format_args!("a message cannot be encoded: {error}")),
         }
     }
 
@@ -88,9 +101,9 @@ impl Connection {
     }
 
     /// The answer that was promised.
-    pub(crate) fn keep_promise(&mut self, id: u64, answer: Answer) {
+    pub(crate) fn keep_promise(&mut self, id: u64, answer: Answer, descriptors: Vec<OwnedFd>) {
         self.pending = self.pending.saturating_sub(1);
-        self.answer(id, answer, None);
+        self.answer(id, answer, descriptors);
     }
 
     pub(crate) fn grew(&mut self, key: Key) {
@@ -117,8 +130,8 @@ impl Connection {
     ) -> Alive {
         self.blocked = false;
         while let Some(next) = self.outbox.front() {
-            let descriptor = next.descriptor.as_ref().map(AsFd::as_fd);
-            match send_bytes(&self.socket, &next.bytes, descriptor.as_slice()) {
+            let descriptors: Vec<_> = next.descriptors.iter().map(AsFd::as_fd).collect();
+            match send_bytes(&self.socket, &next.bytes, &descriptors) {
                 Ok(()) => drop(self.outbox.pop_front()),
                 Err(error) => return self.on_error(&error),
             }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use wharf_keeper::protocol::{Answer, Refusal};
 
-use super::{Control, Draining, Entry, Finish, Phase};
+use super::{Control, Draining, Entry, Finish, Launching, Phase, Process};
 use crate::drain::{Drain, Stopped};
-use crate::link::{Command, Resumed, Setup};
+use crate::launch::Child;
+use crate::link::{Command, Key, Resumed, Setup};
 use crate::start::StartError;
 use crate::sys;
-use crate::upgrade::{self, Saved, State};
+use crate::upgrade::{self, Saved, SavedProcess, State};
 
 impl Control {
     /// Takes over a stream of the process before this one.
@@ -20,8 +21,9 @@ impl Control {
         let [stdout, stderr] = saved.outputs.map(|fd| fd.map(sys::adopt).transpose());
         let progress = self.new_progress(None);
         progress.restore(saved.positions, outputs_open);
+        let key = progress.key;
         let setup = Setup {
-            key: progress.key,
+            key,
             progress: Arc::clone(&progress),
             directory: saved.directory.clone(),
             run: saved.run,
@@ -45,13 +47,48 @@ impl Control {
             limits: saved.limits,
             progress,
             stdin: saved.stdin.map(sys::adopt).transpose()?,
+            terminal: saved.terminal.map(sys::adopt).transpose()?,
+            process: None,
             // The drain thread takes it over whatever happens, before anything else it is told.
             phase: Phase::Open,
             finish,
             window: None,
         });
         self.link.send(Command::Open(Box::new(setup)));
-        Ok(())
+        saved
+            .process
+            .map_or(Ok(()), |process| self.take_over_process(key, process))
+    }
+
+    fn take_over_process(&mut self, key: Key, saved: SavedProcess) -> io::Result<()> {
+        match saved {
+            SavedProcess::Launching {
+                pid,
+                pidfd,
+                reports,
+                ready,
+            } => {
+                let child = Child {
+                    pid,
+                    pidfd: sys::adopt(pidfd)?,
+                    reports: sys::adopt(reports)?,
+                };
+                let launching = Launching {
+                    child,
+                    waiter: None,
+                    ready,
+                };
+                self.expect_reports(key, launching);
+                Ok(())
+            }
+            SavedProcess::Running { pid, pidfd } => self.watch_end(key, pid, sys::adopt(pidfd)?),
+            SavedProcess::Ended { pid, exit } => {
+                if let Some(entry) = self.table.get_mut(key) {
+                    entry.process = Some(Process::Ended { pid, exit });
+                }
+                Ok(())
+            }
+        }
     }
 
     /// The drain thread has stopped. Returns only if the upgrade does not work.
@@ -87,6 +124,8 @@ impl Control {
             let outputs = stream.descriptors();
             descriptors.extend(outputs.into_iter().flatten());
             descriptors.extend(&entry.stdin);
+            descriptors.extend(&entry.terminal);
+            descriptors.extend(entry.process.iter().flat_map(Process::descriptors));
             streams.push(Saved {
                 stream: entry.stream.clone(),
                 directory: entry.directory.clone(),
@@ -94,6 +133,8 @@ impl Control {
                 limits: entry.limits,
                 outputs: outputs.map(|fd| fd.map(AsRawFd::as_raw_fd)),
                 stdin: entry.stdin.as_ref().map(AsRawFd::as_raw_fd),
+                terminal: entry.terminal.as_ref().map(AsRawFd::as_raw_fd),
+                process: entry.process.as_ref().map(Process::saved),
                 positions: stream.recorder.positions(),
                 debts: stream.recorder.debts(),
                 finishing_ms: stream.finishing.map(upgrade::left_ms),

@@ -3,10 +3,11 @@
 
 mod connection;
 mod handover;
+mod processes;
 mod requests;
 mod table;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use wharf_keeper::protocol::{
 };
 
 use self::connection::{Alive, Connection, Peer};
+pub(crate) use self::processes::{Launching, Process};
 use self::table::{ConnectionId, Entry, Finish, Phase, Table, Waiter};
 use crate::args::Args;
 use crate::drain::{Drain, Stopped};
@@ -92,6 +94,8 @@ pub(crate) struct Control {
     connections: BTreeMap<ConnectionId, Connection>,
     next_connection: ConnectionId,
     next_key: Key,
+    /// Children on their way out that belong to no stream (any more).
+    unclaimed: HashMap<Key, OwnedFd>,
     idle_since: Instant,
     buffer: Vec<u8>,
 }
@@ -113,6 +117,7 @@ impl Control {
             connections: BTreeMap::new(),
             next_connection: FIRST_CONNECTION,
             next_key: 0,
+            unclaimed: HashMap::new(),
             idle_since: Instant::now(),
             buffer: vec![0; MAX_MESSAGE_BYTES],
         })
@@ -183,6 +188,7 @@ impl Control {
             LISTENER => self.accept_all(),
             WAKE => self.link.wake.clear(),
             SIGNALS => return self.on_signals(),
+            process if self.on_process_token(process) => {}
             connection => self.on_connection(connection),
         }
         Turn::Again
@@ -307,6 +313,9 @@ impl Control {
         let Some(entry) = self.table.remove(key) else {
             return;
         };
+        if let Some(process) = entry.process {
+            self.let_go_of(process);
+        }
         if let Finish::Asked(waiters) = entry.finish {
             for waiter in waiters {
                 let reason = Refusal::Unknown;
@@ -322,8 +331,12 @@ impl Control {
     }
 
     fn tell(&mut self, waiter: Waiter, answer: Answer) {
+        self.tell_with(waiter, answer, Vec::new());
+    }
+
+    fn tell_with(&mut self, waiter: Waiter, answer: Answer, descriptors: Vec<OwnedFd>) {
         if let Some(connection) = self.connections.get_mut(&waiter.connection) {
-            connection.keep_promise(waiter.request, answer);
+            connection.keep_promise(waiter.request, answer, descriptors);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the daemon asks, one request at a time.
 
+use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::link::{Command, Debts, Setup};
 use crate::upgrade;
 
 /// What becomes of a request.
-enum Outcome {
+pub(super) enum Outcome {
     Answer(Answer),
     /// With a descriptor.
     Descriptor(OwnedFd),
@@ -26,10 +27,16 @@ enum Outcome {
     Silence,
 }
 
-type Handled = Result<Outcome, Refused>;
+pub(super) type Handled = Result<Outcome, Refused>;
 
 /// A refusal, with a word for the log.
-struct Refused(Refusal, &'static str);
+pub(super) struct Refused(pub(super) Refusal, pub(super) Cow<'static, str>);
+
+impl Refused {
+    pub(super) fn told(reason: Refusal, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self(reason, detail.into())
+    }
+}
 
 /// What is left of a request that is not understood.
 #[derive(Deserialize)]
@@ -55,7 +62,7 @@ impl Control {
                 (id, self.handle(waiter, call, descriptors))
             }
             Err(_) => match serde_json::from_slice::<OnlyId>(packet) {
-                Ok(OnlyId { id }) => (id, Err(Refused(Refusal::Unintelligible, ""))),
+                Ok(OnlyId { id }) => (id, Err(Refused::told(Refusal::Unintelligible, ""))),
                 Err(_) => return Alive::No,
             },
         };
@@ -63,13 +70,13 @@ impl Control {
             return Alive::Yes;
         };
         match handled {
-            Ok(Outcome::Answer(answer)) => connection.answer(request, answer, None),
-            Ok(Outcome::Descriptor(fd)) => connection.answer(request, Answer::Stdin {}, Some(fd)),
+            Ok(Outcome::Answer(answer)) => connection.answer(request, answer, Vec::new()),
+            Ok(Outcome::Descriptor(fd)) => connection.answer(request, Answer::Stdin {}, vec![fd]),
             Ok(Outcome::Later) => return connection.promise(),
             Ok(Outcome::Silence) => {}
             Err(Refused(reason, detail)) => {
-                let detail = detail.to_owned();
-                connection.answer(request, Answer::Refused { reason, detail }, None);
+                let detail = detail.into_owned();
+                connection.answer(request, Answer::Refused { reason, detail }, Vec::new());
             }
         }
         Alive::Yes
@@ -82,10 +89,18 @@ impl Control {
             Call::Open(open) => self.open(waiter, open, descriptors),
             Call::Window { stream, taken } => Ok(self.window(waiter.connection, &stream, taken)),
             Call::Finish { stream, within_ms } => self.finish(waiter, &stream, within_ms),
+            Call::Launch(launch) => self.launch(waiter, &launch, descriptors),
+            Call::Watch { stream, pid } => self.watch(&stream, pid, descriptors),
+            Call::Resize {
+                stream,
+                rows,
+                columns,
+            } => self.resize(&stream, rows, columns),
             Call::TakeStdin { stream } => self.take_stdin(&stream),
             Call::CloseStdin { stream } => self.close_stdin(&stream),
             Call::Close { stream } => self.close(waiter, &stream),
             Call::List { after } => Ok(self.list(after.as_deref())),
+            Call::Get { stream } => Ok(self.get(&stream)),
             Call::Upgrade {} => self.begin_upgrade(waiter, descriptors.pop()),
         }
     }
@@ -99,8 +114,8 @@ impl Control {
             (_, Call::Hello { .. }) | (Peer::Foreign, Call::Upgrade {}) | (Peer::Daemon, _) => {
                 Ok(())
             }
-            (Peer::Stranger, _) => Err(Refused(Refusal::HelloFirst, "")),
-            (Peer::Foreign, _) => Err(Refused(Refusal::Version, "")),
+            (Peer::Stranger, _) => Err(Refused::told(Refusal::HelloFirst, "")),
+            (Peer::Foreign, _) => Err(Refused::told(Refusal::Version, "")),
         }
     }
 
@@ -121,22 +136,22 @@ impl Control {
     fn open(&mut self, waiter: Waiter, open: Open, descriptors: Vec<OwnedFd>) -> Handled {
         let count = open.descriptors.count();
         if open.stream.is_empty() || open.stream.len() > MAX_STREAM_ID_BYTES {
-            return Err(Refused(Refusal::Invalid, "stream"));
+            return Err(Refused::told(Refusal::Invalid, "stream"));
         }
         if !open.directory.is_absolute() {
-            return Err(Refused(Refusal::Invalid, "directory"));
+            return Err(Refused::told(Refusal::Invalid, "directory"));
         }
         if descriptors.len() < count {
-            return Err(Refused(Refusal::System, "not all descriptors came"));
+            return Err(Refused::told(Refusal::System, "not all descriptors came"));
         }
         if descriptors.len() > count {
-            return Err(Refused(Refusal::Invalid, "descriptors"));
+            return Err(Refused::told(Refusal::Invalid, "descriptors"));
         }
         if self.table.named(&open.stream).is_some() {
-            return Err(Refused(Refusal::Exists, ""));
+            return Err(Refused::told(Refusal::Exists, ""));
         }
         if self.table.len() >= most_streams() {
-            return Err(Refused(Refusal::TooMany, ""));
+            return Err(Refused::told(Refusal::TooMany, ""));
         }
         self.begin_open(waiter, open, descriptors);
         Ok(Outcome::Later)
@@ -169,6 +184,8 @@ impl Control {
             limits: open.limits,
             progress,
             stdin,
+            terminal: None,
+            process: None,
             phase: Phase::Opening(waiter),
             finish: Finish::NotAsked,
             window: open.taken.map(|_| waiter.connection),
@@ -210,10 +227,10 @@ impl Control {
         let stdin = entry
             .stdin
             .as_ref()
-            .ok_or(Refused(Refusal::StdinClosed, ""))?;
+            .ok_or(Refused::told(Refusal::StdinClosed, ""))?;
         let copy = stdin.try_clone();
         copy.map(Outcome::Descriptor)
-            .map_err(|_| Refused(Refusal::System, "no descriptor left"))
+            .map_err(|_| Refused::told(Refusal::System, "no descriptor left"))
     }
 
     fn close_stdin(&mut self, stream: &str) -> Handled {
@@ -227,7 +244,7 @@ impl Control {
             return Ok(Outcome::Answer(Answer::Done {}));
         };
         match &mut entry.phase {
-            Phase::Opening(_) => Err(Refused(Refusal::Exists, "it is being opened")),
+            Phase::Opening(_) => Err(Refused::told(Refusal::Exists, "it is being opened")),
             Phase::Closing(waiters) => {
                 waiters.push(waiter);
                 Ok(Outcome::Later)
@@ -258,6 +275,14 @@ impl Control {
         Outcome::Answer(Answer::Streams { streams, more })
     }
 
+    fn get(&mut self, stream: &str) -> Outcome {
+        let streams = self.table.open(stream).map(|entry| entry.state());
+        Outcome::Answer(Answer::Streams {
+            streams: streams.into_iter().collect(),
+            more: false,
+        })
+    }
+
     fn begin_upgrade(&mut self, waiter: Waiter, binary: Option<OwnedFd>) -> Handled {
         match std::mem::replace(&mut self.draining, Draining::No) {
             Draining::Yes(thread) => {
@@ -267,12 +292,12 @@ impl Control {
             }
             other => {
                 self.draining = other;
-                Err(Refused(Refusal::Upgrading, ""))
+                Err(Refused::told(Refusal::Upgrading, ""))
             }
         }
     }
 }
 
-fn unknown() -> Refused {
-    Refused(Refusal::Unknown, "")
+pub(super) fn unknown() -> Refused {
+    Refused::told(Refusal::Unknown, "")
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use wharf_keeper::protocol::{Answer, Growth, StreamState};
 use wharf_keeper::segment::Limits;
 
+use super::Process;
 use crate::link::{Finished, Key, Progress};
 
 /// Names a connection; never used twice in a process.
@@ -48,6 +49,9 @@ pub(crate) struct Entry {
     pub(crate) limits: Limits,
     pub(crate) progress: Arc<Progress>,
     pub(crate) stdin: Option<OwnedFd>,
+    /// The master of the process's terminal.
+    pub(crate) terminal: Option<OwnedFd>,
+    pub(crate) process: Option<Process>,
     pub(crate) phase: Phase,
     pub(crate) finish: Finish,
     /// Whose window it is.
@@ -64,6 +68,7 @@ impl Entry {
             outputs_open: self.progress.outputs_open(),
             stdin_open: self.stdin.is_some(),
             finished: matches!(self.finish, Finish::Done(_)),
+            process: self.process.as_ref().map(Process::state),
         }
     }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::EventFlags;
 use rustix::thread::Timespec;
 use wharf_keeper::protocol::Refusal;
+use wharf_keeper::segment::ProcessExit;
 
 use self::buffer::Buffer;
 pub(crate) use self::stream::Stream;
@@ -139,6 +140,9 @@ impl Drain {
                 Command::Open(setup) => self.open(*setup),
                 Command::Window(key) => self.on_window(key),
                 Command::Finish(key, deadline) => self.finish(key, deadline),
+                Command::Launched(key, pid) => self.launched(key, pid),
+                Command::Exited(key, exit) => self.exited(key, exit),
+                Command::Terminal(key, terminal) => self.terminal(key, terminal),
                 Command::Close(key) => self.close(key),
                 Command::Stop(binary) => return Some(binary),
             }
@@ -206,6 +210,27 @@ impl Drain {
         self.deadlines.insert((deadline, key));
         stream.read_all(&self.poller, self.buffer.bytes());
         self.after_reading(key);
+    }
+
+    fn launched(&mut self, key: Key, pid: u32) {
+        if let Some(stream) = self.streams.get_mut(&key) {
+            stream.recorder.launched(pid);
+            self.publish(key);
+        }
+    }
+
+    fn exited(&mut self, key: Key, exit: ProcessExit) {
+        if let Some(stream) = self.streams.get_mut(&key) {
+            stream.recorder.exited(exit);
+            self.publish(key);
+        }
+    }
+
+    fn terminal(&mut self, key: Key, terminal: OwnedFd) {
+        if let Some(stream) = self.streams.get_mut(&key) {
+            stream.read_from(terminal, &self.poller);
+            self.after_reading(key);
+        }
     }
 
     fn close(&mut self, key: Key) {

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use wharf_keeper::segment::{
-    End, Limits, Offsets, Output, Positions, SegmentError, Shortfall, Writer, now,
+    End, Limits, Offsets, Output, Positions, ProcessExit, SegmentError, Shortfall, Writer, now,
 };
 
 use crate::link::Debts;
@@ -62,6 +62,18 @@ impl Recorder {
         }
     }
 
+    /// Records which process it is, now or when it can be.
+    pub(crate) fn launched(&mut self, pid: u32) {
+        self.debts.pid = Some(pid);
+        self.settle();
+    }
+
+    /// Records the process's exit, now or when it can be.
+    pub(crate) fn exited(&mut self, exit: ProcessExit) {
+        self.debts.exit = Some(exit);
+        self.settle();
+    }
+
     /// Completes the recording, now or when it can be.
     pub(crate) fn end(&mut self, end: End) {
         self.debts.end = Some(end);
@@ -83,7 +95,11 @@ impl Recorder {
     }
 
     pub(crate) fn owes(&self) -> bool {
-        self.debts.lost != Offsets::default() || self.debts.gap || self.debts.end.is_some()
+        self.debts.lost != Offsets::default()
+            || self.debts.gap
+            || self.debts.pid.is_some()
+            || self.debts.exit.is_some()
+            || self.debts.end.is_some()
     }
 
     pub(crate) fn debts(&self) -> Debts {
@@ -133,6 +149,14 @@ impl Recorder {
                 self.open()?.gap(now(), Some(output), lost)?;
                 self.forgive(output);
             }
+        }
+        if let Some(pid) = debts.pid {
+            self.open()?.launched(now(), pid)?;
+            self.debts.pid = None;
+        }
+        if let Some(exit) = debts.exit {
+            self.open()?.exit(exit)?;
+            self.debts.exit = None;
         }
         if let Some(end) = debts.end {
             self.open()?.end(now(), end)?;

@@ -86,6 +86,15 @@ impl Stream {
         self.watch(poller)
     }
 
+    /// What has been its standard output is not any more: the process has a terminal.
+    pub(crate) fn read_from(&mut self, terminal: OwnedFd, poller: &Poller) {
+        self.close(Output::Stdout, poller);
+        self.outputs[place(Output::Stdout)] = Some(Source {
+            fd: terminal,
+            watched: false,
+        });
+    }
+
     pub(crate) fn key(&self) -> Key {
         self.progress.key
     }

@@ -11,12 +11,16 @@
 //!   <--------------- Message::Reply { id, answer: Hello }
 //!   Request { id, call: Open } + descriptors ---->
 //!   <--------------- Message::Reply { id, answer: Opened }
+//!   Request { id, call: Launch } + plan --------->
+//!   <--------------- Message::Reply { id, answer: Launched } + descriptor of the process
 //!   <--------------- Message::Grew { streams }             unasked, whenever there is more to read
+//!   <--------------- Message::Exited { stream, exit }      unasked, once for each process
 //! ```
 //!
 //! Every call but `Window` is answered once, with the id of its request, in any order. Nothing here waits
 //! unless the socket does: the daemon uses it on a blocking thread or with a non-blocking socket.
 
+pub mod launch;
 mod socket;
 mod wire;
 
@@ -27,7 +31,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::segment::{End, Limits, Positions};
+use self::launch::LaunchStep;
+use crate::segment::{End, Limits, Positions, ProcessExit};
 
 pub use socket::{LOCK_NAME, SOCKET_NAME, connect, listen};
 pub use wire::{
@@ -79,6 +84,27 @@ pub enum Call {
         /// If somebody holds an output for longer than this, reading stops; nor is a full disk waited for.
         within_ms: u64,
     },
+    /// Launches the process of a stream that is open and has none. Descriptors that come along, in this order:
+    /// the plan ([`launch::Plan`] as JSON, in a memfd), then those declared here. Answered with
+    /// [`Answer::Launched`] once the program runs, or [`Answer::NotLaunched`].
+    Launch(Launch),
+    /// Watches a process that another keeper has launched, whose descriptor (pidfd_open(2)) comes along. Answered
+    /// with [`Answer::Done`].
+    Watch {
+        /// Whose process it is. The stream must be open and have none, or this one.
+        stream: String,
+        /// The process.
+        pid: u32,
+    },
+    /// Sets the size of the terminal of a stream's process. Answered with [`Answer::Done`].
+    Resize {
+        /// Which stream.
+        stream: String,
+        /// In characters.
+        rows: u16,
+        /// In characters.
+        columns: u16,
+    },
     /// Asks for a duplicate of the write end of standard input. Answered with [`Answer::Stdin`].
     TakeStdin {
         /// Which stream.
@@ -89,7 +115,8 @@ pub enum Call {
         /// Which stream.
         stream: String,
     },
-    /// Forgets a stream and closes its descriptors; the recording stays as it is. Answered with
+    /// Forgets a stream, closes its descriptors, and kills its process if it still runs; the recording stays as
+    /// it is. Answered with
     /// [`Answer::Done`], also if there is no such stream.
     Close {
         /// Which stream.
@@ -100,6 +127,11 @@ pub enum Call {
         /// Only streams whose names are greater: the last one of the page before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         after: Option<String>,
+    },
+    /// Asks about one stream. Answered with [`Answer::Streams`], which has it if it is kept.
+    Get {
+        /// Which stream.
+        stream: String,
     },
     /// Runs another binary, the descriptor sent along, or the same one again, in place: everything kept
     /// stays. All connections end, and that is the answer; [`Answer::Refused`] if it does not work.
@@ -154,6 +186,22 @@ impl Descriptors {
     }
 }
 
+/// Which stream's process is to be launched, and what comes along with the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// The stream.
+    pub stream: String,
+    /// Whether a memfd with a seccomp program comes along: an array of `struct sock_filter`.
+    #[serde(default)]
+    pub seccomp: bool,
+    /// Whether a descriptor of a version 2 control group comes along, for the process to be made in.
+    #[serde(default)]
+    pub cgroup: bool,
+    /// Whether a descriptor of the process to join comes along.
+    #[serde(default)]
+    pub join: bool,
+}
+
 /// What the keeper sends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -170,6 +218,15 @@ pub enum Message {
     Grew {
         /// How far each of them is now.
         streams: Vec<Growth>,
+    },
+    /// The process of a stream has ended.
+    Exited {
+        /// Which stream.
+        stream: String,
+        /// Its process.
+        pid: u32,
+        /// How, and when.
+        exit: ProcessExit,
     },
 }
 
@@ -200,6 +257,20 @@ pub enum Answer {
         /// False if something could not be written in time: the disk is full. It is tried again until
         /// `Close`.
         recorded: bool,
+    },
+    /// The program runs. Its process's descriptor (pidfd_open(2)) is sent along; for a terminal its master, too.
+    Launched {
+        /// On the host.
+        pid: u32,
+    },
+    /// It does not, and nothing is left of it but the stream.
+    NotLaunched {
+        /// What failed.
+        step: LaunchStep,
+        /// Which of several, see [`LaunchStep`].
+        index: u32,
+        /// Why; 0 if no system call failed.
+        errno: i32,
     },
     /// The write end of standard input is sent along.
     Stdin {},
@@ -240,6 +311,10 @@ pub enum Refusal {
     Unknown,
     /// It keeps as many streams as it can.
     TooMany,
+    /// The stream has a process already, or never had one.
+    Process,
+    /// The process has no terminal.
+    NoTerminal,
     /// Standard input is closed, or was never there.
     StdinClosed,
     /// The recording cannot be opened.
@@ -285,4 +360,19 @@ pub struct StreamState {
     pub stdin_open: bool,
     /// Whether `Finish` has been carried out.
     pub finished: bool,
+    /// Its process, if this keeper launched or watches one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<ProcessState>,
+}
+
+/// Where a stream's process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessState {
+    /// On the host.
+    pub pid: u32,
+    /// Whether it has become the program.
+    pub launched: bool,
+    /// How it ended, once it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<ProcessExit>,
 }

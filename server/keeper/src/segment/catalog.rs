@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::cursor::Cursor;
-use super::{Limits, MAX_SEGMENTS, Offsets, Positions, SegmentError};
+use super::{Limits, MAX_SEGMENTS, Offsets, Positions, Process, SegmentError};
 
 /// What a segment's file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +97,19 @@ pub fn positions(directory: &Path, run: u64) -> Result<Positions, SegmentError> 
         stderr: last.at.stderr,
         ended,
     })
+}
+
+/// What is recorded of the process itself; nothing if there is no recording.
+///
+/// # Errors
+/// [`SegmentError::Io`] if the recording cannot be read.
+pub fn process(directory: &Path, run: u64) -> Result<Process, SegmentError> {
+    let Some(mut last) = last(directory, run)? else {
+        return Ok(Process::default());
+    };
+    last.pass_all(u64::MAX)
+        .map_err(SegmentError::at(directory))?;
+    Ok(last.process)
 }
 
 /// The last segment of a recording that has a whole header.

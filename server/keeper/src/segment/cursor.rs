@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::format::{ENTRY_BYTES, Entry, HEADER_BYTES, Header, Kind};
-use super::{End, Offsets};
+use super::{End, Offsets, Process};
 
 /// Entries read at a time.
 const BATCH: usize = 64;
@@ -22,6 +22,8 @@ pub(super) struct Cursor {
     pub(super) data_at: u64,
     /// Where the streams stand before it.
     pub(super) at: Offsets,
+    /// What entries before this place tell of the process.
+    pub(super) process: Process,
     batch: Batch,
 }
 
@@ -51,6 +53,7 @@ impl Cursor {
             index_at: HEADER_BYTES as u64,
             data_at: 0,
             at: header.base,
+            process: Process::default(),
             batch: Batch::empty(),
         }))
     }
@@ -73,6 +76,8 @@ impl Cursor {
         self.index_at += ENTRY_BYTES as u64;
         self.data_at = self.data_at.saturating_add(entry.data_bytes());
         entry.apply(&mut self.at);
+        self.process.pid = entry.pid().or(self.process.pid);
+        self.process.exit = entry.exit().or(self.process.exit);
         self.batch.used += ENTRY_BYTES;
     }
 
@@ -118,7 +123,7 @@ pub(super) fn end_of(entry: &Entry) -> Option<End> {
     match entry.kind {
         Kind::End => Some(End { truncated: false }),
         Kind::EndTruncated => Some(End { truncated: true }),
-        Kind::Data(_) | Kind::Gap(_) => None,
+        Kind::Data(_) | Kind::Gap(_) | Kind::Exit | Kind::Process => None,
     }
 }
 

@@ -7,9 +7,11 @@
 //! entry    0 time, ns u64   8 length, 56 bits; kind, 8 bits
 //! ```
 //!
+//! The length of a process is its id on the host. That of its exit is the status: a code, 256 and a signal, or 512
+//! if nobody knows.
 //! Kind 0 is none, so that zeros left by a power cut are not taken for entries.
 
-use super::{Offsets, Output};
+use super::{Offsets, Output, ProcessExit, ProcessStatus};
 
 pub(super) const HEADER_BYTES: usize = 64;
 /// What an entry takes besides its data.
@@ -87,10 +89,14 @@ pub(super) enum Kind {
     End,
     /// It is complete, but reading was stopped.
     EndTruncated,
+    /// The process has ended; its output need not have.
+    Exit,
+    /// The process has been launched.
+    Process,
 }
 
 impl Kind {
-    const CODES: [(u64, Self); 7] = [
+    const CODES: [(u64, Self); 9] = [
         (1, Self::Data(Output::Stdout)),
         (2, Self::Data(Output::Stderr)),
         (3, Self::Gap(Some(Output::Stdout))),
@@ -98,6 +104,8 @@ impl Kind {
         (5, Self::Gap(None)),
         (6, Self::End),
         (7, Self::EndTruncated),
+        (8, Self::Exit),
+        (9, Self::Process),
     ];
 
     fn encode(self) -> u64 {
@@ -109,6 +117,8 @@ impl Kind {
             Self::Gap(None) => 5,
             Self::End => 6,
             Self::EndTruncated => 7,
+            Self::Exit => 8,
+            Self::Process => 9,
         }
     }
 
@@ -149,7 +159,7 @@ impl Entry {
     pub(super) fn data_bytes(&self) -> u64 {
         match self.kind {
             Kind::Data(_) => self.length,
-            Kind::Gap(_) | Kind::End | Kind::EndTruncated => 0,
+            Kind::Gap(_) | Kind::End | Kind::EndTruncated | Kind::Exit | Kind::Process => 0,
         }
     }
 
@@ -158,6 +168,49 @@ impl Entry {
         if let Kind::Data(output) | Kind::Gap(Some(output)) = self.kind {
             offsets.advance(output, self.length);
         }
+    }
+}
+
+const SIGNALED: u64 = 256;
+const UNKNOWN: u64 = 512;
+
+impl From<ProcessExit> for Entry {
+    fn from(exit: ProcessExit) -> Self {
+        let length = match exit.status {
+            ProcessStatus::Exited(code) => u64::from(code),
+            ProcessStatus::Signaled(signal) => SIGNALED | u64::from(signal),
+            ProcessStatus::Lost => UNKNOWN,
+        };
+        Self {
+            time: exit.time,
+            kind: Kind::Exit,
+            length,
+        }
+    }
+}
+
+impl Entry {
+    /// The process that it tells of.
+    pub(super) fn pid(&self) -> Option<u32> {
+        let pid = (self.kind == Kind::Process).then_some(self.length)?;
+        u32::try_from(pid).ok()
+    }
+
+    /// The exit that it tells of.
+    pub(super) fn exit(&self) -> Option<ProcessExit> {
+        if self.kind != Kind::Exit {
+            return None;
+        }
+        let number = u8::try_from(self.length & 0xff).ok()?;
+        let status = match self.length & !0xff {
+            0 => ProcessStatus::Exited(number),
+            SIGNALED => ProcessStatus::Signaled(number),
+            _ => ProcessStatus::Lost,
+        };
+        Some(ProcessExit {
+            time: self.time,
+            status,
+        })
     }
 }
 

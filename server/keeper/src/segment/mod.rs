@@ -15,6 +15,7 @@
 //! - Data is written before its entry, so an entry never promises what is not there.
 //! - An offset counts the bytes of one stream since its process started, those of known losses too.
 //! - A segment whose successor has a whole header is never written to again.
+//! - The process and its exit, once known, are in the last segment, whatever has been rotated away.
 //! - The oldest segments go first, the index before the data; the last one of a recording stays while
 //!   it is written to.
 //!
@@ -38,7 +39,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use catalog::{SegmentInfo, positions, remove, runs, segments};
+pub use catalog::{SegmentInfo, positions, process, remove, runs, segments};
 pub use format::ENTRY_BYTES;
 pub use place::{From, Start};
 pub use reader::{Next, Reader};
@@ -107,6 +108,36 @@ impl Offsets {
 pub struct End {
     /// True if reading was stopped while somebody still held the write end.
     pub truncated: bool,
+}
+
+/// What is recorded of the process itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// Its id on the host, if it was launched by a keeper.
+    pub pid: Option<u32>,
+    /// How it ended, if that is known.
+    pub exit: Option<ProcessExit>,
+}
+
+/// How a process ended, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessExit {
+    /// In nanoseconds since 1970.
+    pub time: u64,
+    /// How.
+    pub status: ProcessStatus,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessStatus {
+    /// It exited with this code.
+    Exited(u8),
+    /// This signal ended it.
+    Signaled(u8),
+    /// It is gone, and the kernel does not say any more how it ended.
+    Lost,
 }
 
 /// How far a recording got.

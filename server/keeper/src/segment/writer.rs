@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::catalog::{self, Id, Part};
 use super::cursor::Cursor;
 use super::format::{ENTRY_BYTES, Entry, HEADER_BYTES, Header, Kind, MAX_LENGTH};
-use super::{End, Limits, Offsets, Output, Positions, SegmentError};
+use super::{End, Limits, Offsets, Output, Positions, Process, ProcessExit, SegmentError};
 
 /// Begins a recording, or continues one that its writer has left, and adds to it. There must be no other
 /// writer of it; readers may come and go.
@@ -27,6 +27,7 @@ pub struct Writer {
     data: Option<File>,
     data_bytes: u64,
     entries: u64,
+    process: Process,
     ended: Option<End>,
 }
 
@@ -92,6 +93,32 @@ impl Writer {
         })
     }
 
+    /// Records which process it is; only the first one counts.
+    ///
+    /// # Errors
+    /// [`SegmentError::Io`]; then it is not recorded.
+    pub fn launched(&mut self, time: u64, pid: u32) -> Result<(), SegmentError> {
+        if self.process.pid.is_some() || self.ended.is_some() {
+            return Ok(());
+        }
+        self.enter(process_entry(time, pid))?;
+        self.process.pid = Some(pid);
+        Ok(())
+    }
+
+    /// Records the exit of the process; only the first one counts. More output may come.
+    ///
+    /// # Errors
+    /// [`SegmentError::Io`]; then it is not recorded.
+    pub fn exit(&mut self, exit: ProcessExit) -> Result<(), SegmentError> {
+        if self.process.exit.is_some() || self.ended.is_some() {
+            return Ok(());
+        }
+        self.enter(exit.into())?;
+        self.process.exit = Some(exit);
+        Ok(())
+    }
+
     /// Completes the recording. To do it again changes nothing.
     ///
     /// # Errors
@@ -153,6 +180,7 @@ impl Writer {
             data: None,
             data_bytes: 0,
             entries: 0,
+            process: Process::default(),
             ended: None,
         }
     }
@@ -171,6 +199,7 @@ impl Writer {
         writer.index_bytes = last.index_at;
         writer.data_bytes = last.data_at;
         writer.data = data;
+        writer.process = last.process;
         writer.ended = ended;
         if ended.is_none() {
             writer.cut()?;
@@ -239,7 +268,16 @@ impl Writer {
         self.index_bytes = HEADER_BYTES as u64;
         self.data = None;
         self.data_bytes = 0;
-        Ok(())
+        // Whoever asks about the process looks at the last segment only.
+        let Process { pid, exit } = self.process;
+        let entries = [
+            pid.map(|pid| process_entry(time, pid)),
+            exit.map(Entry::from),
+        ];
+        entries
+            .into_iter()
+            .flatten()
+            .try_for_each(|entry| self.enter(entry))
     }
 
     /// Writes at a place of its own, so that a write that failed is overwritten by the next one.
@@ -270,6 +308,14 @@ impl Writer {
 
     fn path(&self, part: Part) -> PathBuf {
         id_of(&self.header).path(&self.directory, part)
+    }
+}
+
+fn process_entry(time: u64, pid: u32) -> Entry {
+    Entry {
+        time,
+        kind: Kind::Process,
+        length: pid.into(),
     }
 }
 

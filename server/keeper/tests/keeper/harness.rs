@@ -15,7 +15,7 @@ use wharf_keeper::protocol::{
     self, Answer, Call, Descriptors, Growth, MAX_MESSAGE_BYTES, Message, Open, Request,
     StreamState, WireError,
 };
-use wharf_keeper::segment::{From, Limits, Next, Output, Positions, Reader, Start};
+use wharf_keeper::segment::{From, Limits, Next, Output, Positions, ProcessExit, Reader, Start};
 
 /// Nothing that should happen takes longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -68,6 +68,7 @@ impl Keeper {
             socket,
             next_id: 1,
             grew: Vec::new(),
+            exited: Vec::new(),
         }
     }
 
@@ -183,6 +184,7 @@ pub(crate) struct Daemon {
     pub(crate) socket: OwnedFd,
     next_id: u64,
     grew: Vec<Growth>,
+    pub(crate) exited: Vec<(String, u32, ProcessExit)>,
 }
 
 impl Daemon {
@@ -211,6 +213,7 @@ impl Daemon {
                 }
                 (Message::Reply { id, answer }, _) => panic!("{id} is answered {answer:?}"),
                 (Message::Grew { streams }, _) => self.grew.extend(streams),
+                (Message::Exited { stream, pid, exit }, _) => self.exited.push((stream, pid, exit)),
             }
         }
     }
@@ -281,6 +284,7 @@ impl Daemon {
             assert!(begun.elapsed() < PATIENCE, "{stream} does not get there");
             match self.receive().unwrap() {
                 (Message::Grew { streams }, _) => self.grew.extend(streams),
+                (Message::Exited { stream, pid, exit }, _) => self.exited.push((stream, pid, exit)),
                 (other, _) => panic!("{other:?}"),
             }
         }

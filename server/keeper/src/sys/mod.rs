@@ -2,8 +2,10 @@
 
 #![allow(
     unsafe_code,
-    reason = "descriptors inherited over exec, exec of a descriptor, signals as a descriptor"
+    reason = "descriptors inherited over exec, exec of a descriptor, signals as a descriptor, processes made by hand"
 )]
+
+pub(crate) mod child;
 
 use std::ffi::{CString, NulError, OsString};
 use std::io;

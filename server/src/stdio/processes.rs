@@ -1,0 +1,385 @@
+//! Processes that the keeper launches and watches, as the daemon sees them.
+//!
+//! A process belongs to a stream, by whose name the keeper knows it. What it is told of an end it hands on at
+//! once, to whoever asked for that when the process was launched or taken up; after a keeper's death the next one
+//! is asked to watch again, by the descriptor that is held here.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use thiserror::Error;
+use wharf_keeper::protocol::launch::{LaunchStep, Plan};
+use wharf_keeper::protocol::{Answer, Call, Launch, ProcessState, Refusal};
+use wharf_keeper::segment::ProcessExit;
+
+use super::link::Calls;
+use super::{StdioError, Streams};
+use crate::model::TerminalSize;
+
+/// How long a launch may take: what hangs is the file system of one container.
+const LAUNCH: Duration = Duration::from_secs(60);
+
+/// The way to launch processes. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Processes {
+    calls: Calls,
+    streams: Streams,
+}
+
+/// What is to be launched.
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// The stream, which must be open and have no process.
+    pub stream: &'a str,
+    /// How.
+    pub plan: &'a Plan,
+    /// The seccomp program, if the plan has flags for one.
+    pub filter: Option<OwnedFd>,
+    /// A version 2 control group to make it in.
+    pub cgroup: Option<OwnedFd>,
+    /// The process to join, if the plan says so.
+    pub join: Option<OwnedFd>,
+}
+
+/// What is to be done when a process has ended. It must not wait for anything.
+pub type OnExit = Box<dyn FnOnce(ProcessExit) + Send>;
+
+/// Why there is no process.
+#[derive(Debug, Error)]
+pub enum LaunchError {
+    /// Something on the way to the program failed. Nothing is left of it.
+    #[error("{step:?} failed: {errno:?}")]
+    Failed {
+        /// What.
+        step: LaunchStep,
+        /// Which of several.
+        index: usize,
+        /// Why; `None` if it was killed.
+        errno: Option<Errno>,
+    },
+    /// The keeper was not asked, or refused: nothing has happened.
+    #[error(transparent)]
+    NotAsked(StdioError),
+    /// The keeper was asked, and nobody knows what came of it.
+    #[error(transparent)]
+    Unknown(StdioError),
+}
+
+/// A process, from before it is there until its end is told.
+#[derive(Default)]
+pub(super) struct Known {
+    process: OnceLock<(u32, OwnedFd)>,
+    on_exit: Mutex<Option<OnExit>>,
+}
+
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Known").field(&self.process).finish()
+    }
+}
+
+impl Known {
+    fn new(on_exit: OnExit) -> Arc<Self> {
+        Arc::new(Self {
+            process: OnceLock::new(),
+            on_exit: Mutex::new(Some(on_exit)),
+        })
+    }
+
+    /// Only the first time counts.
+    fn exited(&self, exit: ProcessExit) {
+        let on_exit = self.on_exit.lock().take();
+        if let Some(on_exit) = on_exit {
+            on_exit(exit);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.on_exit.lock().is_none()
+    }
+}
+
+/// The processes whose end somebody waits for, by stream.
+#[derive(Debug, Default)]
+pub(super) struct KnownProcesses(Mutex<HashMap<String, Weak<Known>>>);
+
+impl KnownProcesses {
+    fn insert(&self, stream: &str, known: &Arc<Known>) {
+        let mut all = self.0.lock();
+        all.retain(|_, known| known.strong_count() > 0);
+        all.insert(stream.to_owned(), Arc::downgrade(known));
+    }
+
+    fn get(&self, stream: &str) -> Option<Arc<Known>> {
+        self.0.lock().get(stream).and_then(Weak::upgrade)
+    }
+
+    pub(super) fn exited(&self, stream: &str, exit: ProcessExit) {
+        if let Some(known) = self.get(stream) {
+            known.exited(exit);
+        }
+    }
+
+    /// The processes that the keeper should watch, and their descriptors.
+    pub(super) fn unsettled(&self) -> Vec<(String, u32, OwnedFd)> {
+        let all = self.0.lock();
+        let known = all.iter().filter_map(|(stream, known)| {
+            let known = known.upgrade().filter(|known| !known.is_over())?;
+            let (pid, pidfd) = known.process.get()?;
+            Some((stream.clone(), *pid, pidfd.try_clone().ok()?))
+        });
+        known.collect()
+    }
+}
+
+/// A process that was launched or taken up. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Process {
+    stream: Arc<str>,
+    known: Arc<Known>,
+}
+
+impl Process {
+    /// On the host.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.known.process.get().map_or(0, |(pid, _)| *pid)
+    }
+
+    /// The name of its streams.
+    #[must_use]
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// A duplicate of its descriptor.
+    ///
+    /// # Errors
+    /// If there is none left.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        let gone = || io::Error::from(Errno::SRCH);
+        let (_, pidfd) = self.known.process.get().ok_or_else(gone)?;
+        pidfd.try_clone()
+    }
+
+    /// Sends a signal to it.
+    ///
+    /// # Errors
+    /// `SRCH` if it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<(), Errno> {
+        let (_, pidfd) = self.known.process.get().ok_or(Errno::SRCH)?;
+        pidfd_send_signal(pidfd, signal)
+    }
+}
+
+impl Processes {
+    pub(super) fn new(calls: Calls, streams: Streams) -> Self {
+        Self { calls, streams }
+    }
+
+    /// Launches a process. Its end is told from before its first instruction.
+    ///
+    /// # Errors
+    /// [`LaunchError`].
+    pub async fn launch(&self, order: Order<'_>, on_exit: OnExit) -> Result<Process, LaunchError> {
+        let refused = |source: io::Error| LaunchError::NotAsked(StdioError::unavailable(&source));
+        let plan = sealed(order.plan).map_err(refused)?;
+        let stream = order.stream;
+        let launch = Launch {
+            stream: stream.to_owned(),
+            seccomp: order.filter.is_some(),
+            cgroup: order.cgroup.is_some(),
+            join: order.join.is_some(),
+        };
+        let extras = [order.filter, order.cgroup, order.join];
+        let descriptors = [plan].into_iter().chain(extras.into_iter().flatten());
+        let known = Known::new(on_exit);
+        self.calls.known().insert(stream, &known);
+        self.calls.ready().await.map_err(LaunchError::NotAsked)?;
+        let answered = self
+            .calls
+            .call_within(LAUNCH, Call::Launch(launch), descriptors.collect())
+            .await
+            .map_err(LaunchError::Unknown)?;
+        let (pid, descriptors) = match answered {
+            (Answer::Launched { pid }, descriptors) => (pid, descriptors),
+            (Answer::NotLaunched { step, index, errno }, _) => {
+                return Err(LaunchError::Failed {
+                    step,
+                    index: usize::try_from(index).unwrap_or(usize::MAX),
+                    errno: (errno != 0).then(|| Errno::from_raw_os_error(errno)),
+                });
+            }
+            (Answer::Refused { reason, detail }, _) => {
+                return Err(LaunchError::NotAsked(StdioError::Refused {
+                    reason,
+                    detail,
+                }));
+            }
+            _ => return Err(LaunchError::Unknown(StdioError::Confused)),
+        };
+        let mut descriptors = descriptors.into_iter();
+        let pidfd = descriptors
+            .next()
+            .ok_or(LaunchError::Unknown(StdioError::Confused))?;
+        if let (Some(terminal), Some(stream)) = (descriptors.next(), self.streams.get(stream)) {
+            stream.has_terminal(terminal);
+        }
+        // It is empty: nobody else has this process yet.
+        let _ = known.process.set((pid, pidfd));
+        Ok(Process {
+            stream: stream.into(),
+            known,
+        })
+    }
+
+    /// Takes up a process that runs, whoever launched it.
+    ///
+    /// # Errors
+    /// `SRCH` if it has ended meanwhile and is gone.
+    pub async fn take_up(&self, stream: &str, pid: u32, on_exit: OnExit) -> Result<Process, Errno> {
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let pidfd = pidfd_open(raw.ok_or(Errno::SRCH)?, PidfdFlags::empty())?;
+        let known = Known::new(on_exit);
+        let _ = known.process.set((pid, pidfd));
+        self.calls.known().insert(stream, &known);
+        let process = Process {
+            stream: stream.into(),
+            known,
+        };
+        self.watch(&process).await;
+        Ok(process)
+    }
+
+    /// Has the keeper watch it, unless it does. A keeper that is away does so when it is there: see
+    /// `link`.
+    async fn watch(&self, process: &Process) {
+        match self.find(&process.stream).await {
+            Ok(Some(ProcessState {
+                exit: Some(exit), ..
+            })) => process.known.exited(exit),
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                let Ok(pidfd) = process.descriptor() else {
+                    return;
+                };
+                let watched = watch(&self.calls, process.stream(), process.pid(), pidfd).await;
+                if let Err(error) = watched {
+                    tracing::warn!(stream = process.stream(), %error, "its end is not watched yet");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(stream = process.stream(), %error, "its end is not watched yet");
+            }
+        }
+    }
+
+    /// Where the process of a stream is, by the keeper's word; `None` if it knows of none.
+    ///
+    /// # Errors
+    /// [`StdioError`].
+    pub async fn find(&self, stream: &str) -> Result<Option<ProcessState>, StdioError> {
+        let stream = stream.to_owned();
+        match self.calls.call(Call::Get { stream }).await? {
+            (Answer::Streams { streams, .. }, _) => {
+                Ok(streams.into_iter().next().and_then(|state| state.process))
+            }
+            _ => Err(StdioError::Confused),
+        }
+    }
+
+    /// Where every process is that the keeper knew of when it was connected to, by stream.
+    #[must_use]
+    pub fn kept(&self) -> HashMap<String, ProcessState> {
+        self.calls.kept_processes()
+    }
+
+    /// Waits until the keeper is there.
+    ///
+    /// # Errors
+    /// [`StdioError::Unavailable`].
+    pub async fn ready(&self) -> Result<(), StdioError> {
+        self.calls.ready().await
+    }
+
+    /// Sets the size of a process's terminal.
+    ///
+    /// # Errors
+    /// [`StdioError`].
+    pub async fn resize(&self, stream: &str, size: TerminalSize) -> Result<(), StdioError> {
+        let call = Call::Resize {
+            stream: stream.to_owned(),
+            rows: size.rows,
+            columns: size.columns,
+        };
+        match self.calls.call(call).await? {
+            (Answer::Done {}, _) => Ok(()),
+            (Answer::Refused { reason, detail }, _) => Err(StdioError::Refused { reason, detail }),
+            _ => Err(StdioError::Confused),
+        }
+    }
+
+    /// Lets the keeper kill the process of a stream and forget the stream.
+    pub async fn discard(&self, stream: &str) {
+        super::stream::close(&self.calls, stream).await;
+    }
+}
+
+/// Asks the keeper to watch a process that it has not launched.
+pub(super) async fn watch(
+    calls: &Calls,
+    stream: &str,
+    pid: u32,
+    pidfd: OwnedFd,
+) -> Result<(), StdioError> {
+    let call = Call::Watch {
+        stream: stream.to_owned(),
+        pid,
+    };
+    match calls.call_with(call, vec![pidfd]).await? {
+        // If the stream is not open yet, whoever opens it asks again.
+        (
+            Answer::Done {}
+            | Answer::Refused {
+                reason: Refusal::Unknown,
+                ..
+            },
+            _,
+        ) => Ok(()),
+        (Answer::Refused { reason, detail }, _) => Err(StdioError::Refused { reason, detail }),
+        _ => Err(StdioError::Confused),
+    }
+}
+
+/// In a memfd that nobody can change any more.
+fn sealed(plan: &Plan) -> io::Result<OwnedFd> {
+    let bytes = serde_json::to_vec(plan)?;
+    memfd("wharf-plan", &bytes)
+}
+
+/// These bytes in a memfd that nobody can change any more.
+///
+/// # Errors
+/// If the system has no room for it.
+pub fn memfd(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let made = memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL);
+    let mut file = match made {
+        // Kernels before 6.3 do not know that flag.
+        Err(Errno::INVAL) => File::from(memfd_create(name, flags)?),
+        made => File::from(made?),
+    };
+    file.write_all(bytes)?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    fcntl_add_seals(file.as_fd(), seals)?;
+    Ok(file.into())
+}
