@@ -28,7 +28,7 @@ struct Flags {
         value_name = "ADDRESS"
     )]
     listen: Vec<String>,
-    /// What runs containers [default: containerd]
+    /// What runs containers [default: containerd if its address is given, else local]
     #[arg(long, env = "WHARF_BACKEND", value_name = "containerd|local")]
     backend: Option<String>,
     /// containerd's socket [default: /run/containerd/containerd.sock]
@@ -37,7 +37,7 @@ struct Flags {
     /// The containerd namespace of everything that this server makes [default: wharf]
     #[arg(long, env = "WHARF_CONTAINERD_NAMESPACE", value_name = "NAME")]
     containerd_namespace: Option<String>,
-    /// Runtime of containers that name none [default: runc]
+    /// Runtime of containers that name none: a program's name or path [default: runc with containerd, none with local]
     #[arg(long, env = "WHARF_RUNTIME", value_name = "NAME")]
     runtime: Option<String>,
     /// Program that keeps containers' streams while the server is away [default: wharf-keeper beside wharfd]
@@ -101,17 +101,28 @@ pub enum LogFormat {
     Json,
 }
 
+/// What runs containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BackendKind {
+    /// A containerd daemon.
+    Containerd,
+    /// The server itself, with its keeper.
+    Local,
+}
+
 /// The settings in force.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where to listen; never empty.
     pub listen: Vec<Address>,
+    /// What runs containers.
+    pub backend: BackendKind,
     /// containerd's socket.
     pub containerd_address: PathBuf,
     /// The containerd namespace of everything that this server makes.
     pub containerd_namespace: String,
-    /// Runtime of containers that name none.
-    pub runtime: String,
+    /// Runtime of containers that name none; `None` for the backend's own default.
+    pub runtime: Option<String>,
     /// The keeper's program.
     pub keeper: PathBuf,
     /// Where state is kept.
@@ -180,11 +191,12 @@ impl Config {
     }
 
     fn merge(flags: Flags, file: File) -> Result<Self, ConfigError> {
-        let backend = flags
-            .backend
-            .or(file.backend)
-            .unwrap_or_else(|| "containerd".to_owned());
-        check_backend(&backend)?;
+        let containerd = flags.containerd_address.or(file.containerd_address);
+        let backend = match flags.backend.or(file.backend) {
+            Some(backend) => parse_backend(&backend)?,
+            None if containerd.is_some() => BackendKind::Containerd,
+            None => BackendKind::Local,
+        };
         let run_dir = absolute("run-dir", flags.run_dir.or(file.run_dir), "/run/wharf")?;
         let listen = if flags.listen.is_empty() {
             file.listen
@@ -200,19 +212,17 @@ impl Config {
         };
         Ok(Self {
             listen: addresses(&listen, &run_dir)?,
+            backend,
             containerd_address: absolute(
                 "containerd-address",
-                flags.containerd_address.or(file.containerd_address),
+                containerd,
                 "/run/containerd/containerd.sock",
             )?,
             containerd_namespace: flags
                 .containerd_namespace
                 .or(file.containerd_namespace)
                 .unwrap_or_else(|| "wharf".to_owned()),
-            runtime: flags
-                .runtime
-                .or(file.runtime)
-                .unwrap_or_else(|| "runc".to_owned()),
+            runtime: flags.runtime.or(file.runtime),
             keeper: absolute(
                 "keeper",
                 flags.keeper.or(file.keeper).or_else(keeper_beside_us),
@@ -281,18 +291,13 @@ fn keeper_beside_us() -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
-fn check_backend(backend: &str) -> Result<(), ConfigError> {
-    match backend {
-        "containerd" => Ok(()),
-        "local" => Err(value(
+fn parse_backend(text: &str) -> Result<BackendKind, ConfigError> {
+    BackendKind::from_str(text, false).map_err(|_| {
+        value(
             "backend",
-            "local comes with a later version; use containerd",
-        )),
-        other => Err(value(
-            "backend",
-            format!("{other:?} is none; use containerd"),
-        )),
-    }
+            format!("{text:?} is neither containerd nor local"),
+        )
+    })
 }
 
 fn parse_log_format(text: &str) -> Result<LogFormat, ConfigError> {

@@ -8,11 +8,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use crate::backend::Backend;
 use crate::backend::containerd::{Containerd, ContainerdOptions, InvalidNamespace};
-use crate::config::Config;
+use crate::backend::local::{Local, LocalOptions};
+use crate::backend::{Backend, BackendError};
+use crate::config::{BackendKind, Config};
 use crate::engine::{Engine, Settings};
 use crate::model::{ServerId, limits};
+use crate::oci::runtime_spec::{Host, RuntimeOptions};
 use crate::stdio::{self, Stdio};
 use crate::store::{self, Store, StoreError};
 use crate::telemetry::{self, TelemetryError};
@@ -34,6 +36,12 @@ pub enum RunError {
     /// The containerd namespace is none.
     #[error(transparent)]
     Namespace(#[from] InvalidNamespace),
+    /// What the backend keeps cannot be used.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The keeper is needed, and there is none.
+    #[error("the local backend needs the keeper")]
+    NoKeeper,
     /// The descriptors of the API cannot be read.
     #[error(transparent)]
     Descriptors(#[from] services::DescriptorError),
@@ -77,7 +85,7 @@ struct Server {
     serving: JoinHandle<Drained>,
     engine: Engine,
     stdio: Stdio,
-    backend: Containerd,
+    backend: Backend,
     store: Store,
 }
 
@@ -86,14 +94,13 @@ impl Server {
     async fn start(config: &Config) -> Result<Self, RunError> {
         let (store, recovered) = Store::open(&config.state_dir, store_options(config))?;
         let listeners = listen(config).await?;
-        let backend = connect(config, store.server_id())?;
-        let wrapped = Backend::Containerd(backend.clone());
         let stdio = Stdio::start(keeper(config));
+        let backend = backend(config, store.server_id(), &stdio)?;
         let engine = Engine::open(
             settings(config),
             store.clone(),
             recovered,
-            wrapped,
+            backend.clone(),
             stdio.clone(),
         );
         let services = services::build(setup(config, engine.clone())).await?;
@@ -174,10 +181,28 @@ fn setup(config: &Config, engine: Engine) -> Setup {
     }
 }
 
+fn backend(config: &Config, server_id: ServerId, stdio: &Stdio) -> Result<Backend, RunError> {
+    match config.backend {
+        BackendKind::Containerd => Ok(Backend::Containerd(connect(config, server_id)?)),
+        BackendKind::Local => Ok(Backend::Local(open_local(config, stdio)?)),
+    }
+}
+
+fn open_local(config: &Config, stdio: &Stdio) -> Result<Local, RunError> {
+    let options = LocalOptions {
+        state_dir: config.state_dir.clone(),
+        processes: stdio.processes().ok_or(RunError::NoKeeper)?,
+        spec: RuntimeOptions::new(Host::detect()),
+    };
+    Ok(Local::open(options)?)
+}
+
 fn connect(config: &Config, server_id: ServerId) -> Result<Containerd, InvalidNamespace> {
     let mut options = ContainerdOptions::new(config.containerd_address.clone(), server_id);
     options.namespace.clone_from(&config.containerd_namespace);
-    options.runtime.clone_from(&config.runtime);
+    if let Some(runtime) = &config.runtime {
+        options.runtime.clone_from(runtime);
+    }
     Containerd::connect(options)
 }
 

@@ -1,10 +1,11 @@
 //! The Wharf daemon, `wharfd`: a container engine whose API is gRPC.
 //!
 //! Layers, each knowing only those below it: `transport` (tonic, tower) -> `engine` (the domain) ->
-//! `journal`, `store`, `stdio`, `backend` -> `oci`, `files` -> `model`, `tarball`. ARCHITECTURE.md tells how they
+//! `journal`, `store`, `stdio`, `backend` -> `oci`, `files`, `cgroup` -> `model`, `tarball`. ARCHITECTURE.md tells how they
 //! work together.
 
 pub mod backend;
+pub mod cgroup;
 pub mod config;
 pub mod daemon;
 pub mod engine;

@@ -17,7 +17,7 @@ use crate::harness::direct::origin;
 use crate::harness::events::types;
 use crate::harness::streams::exec;
 use crate::harness::wait::so;
-use crate::harness::{Client, Refusal, World, leaks, scenario, spec, until};
+use crate::harness::{Client, Refusal, World, containerd_only, leaks, spec, until};
 use crate::proxy::Fault;
 
 const BACK: Duration = Duration::from_secs(30);
@@ -76,7 +76,7 @@ fn must_be_unavailable(refusal: &Refusal) {
 
 #[test]
 fn exits_that_happen_while_containerd_is_away_are_settled_when_it_is_back() {
-    scenario(async |world| {
+    containerd_only("it takes containerd away", async |world| {
         let client = world.up().await;
         let shared = shared(world);
         let told = run_until_told(&client, "told", &shared).await;
@@ -126,7 +126,7 @@ fn exits_that_happen_while_containerd_is_away_are_settled_when_it_is_back() {
 
 #[test]
 fn an_exec_that_ends_before_its_container_while_containerd_is_away_keeps_its_code() {
-    scenario(async |world| {
+    containerd_only("it takes containerd away", async |world| {
         let client = world.up().await;
         let shared = shared(world);
         let told = run_until_told(&client, "told", &shared).await;
@@ -154,7 +154,7 @@ fn an_exec_that_ends_before_its_container_while_containerd_is_away_keeps_its_cod
 
 #[test]
 fn calls_under_load_fail_with_a_reason_and_nothing_runs_for_ever() {
-    scenario(async |world| {
+    containerd_only("it takes containerd away", async |world| {
         world.containerd_may_lose_shims();
         let client = world.up().await;
         let mut lives = tokio::task::JoinSet::new();
@@ -217,7 +217,7 @@ async fn live_once(client: &Client, name: &str) -> Result<(), Refusal> {
 
 #[test]
 fn a_frozen_containerd_delays_no_read_no_list_and_no_watch() {
-    scenario(async |world| {
+    containerd_only("it takes containerd away", async |world| {
         let client = world.up().await;
         client.run_patient("patient").await.unwrap();
         world.containerd.freeze();
@@ -246,7 +246,7 @@ fn a_frozen_containerd_delays_no_read_no_list_and_no_watch() {
 fn a_create_whose_answers_are_lost_leaves_nothing_and_can_be_repeated() {
     const RECORD: &str = "/containerd.services.containers.v1.Containers/Create";
     const PREPARE: &str = "/containerd.services.snapshots.v1.Snapshots/Prepare";
-    scenario(async |world| {
+    containerd_only("it takes containerd away", async |world| {
         let proxy = world.behind_a_proxy();
         let client = world.up().await;
         for path in [RECORD, PREPARE] {
@@ -275,7 +275,7 @@ fn since_the_beginning() -> WatchEventsRequest {
 
 #[test]
 fn a_mutation_that_meets_a_frozen_containerd_ends_by_its_deadline_and_can_be_read_back() {
-    scenario(async |world| {
+    containerd_only("it takes containerd away", async |world| {
         let client = world.up().await;
         client.run_patient("patient").await.unwrap();
         world.containerd.freeze();
@@ -304,7 +304,7 @@ fn a_mutation_that_meets_a_frozen_containerd_ends_by_its_deadline_and_can_be_rea
 
 #[test]
 fn without_a_deadline_a_frozen_containerd_ends_in_unavailable_and_unknown() {
-    scenario(async |world| {
+    containerd_only("it takes containerd away", async |world| {
         let client = world.up().await;
         client.run_patient("patient").await.unwrap();
         world.containerd.freeze();
@@ -333,7 +333,7 @@ fn without_a_deadline_a_frozen_containerd_ends_in_unavailable_and_unknown() {
 
 #[test]
 fn without_containerd_at_start_reads_are_served_and_it_connects_when_it_comes() {
-    scenario(async |world| {
+    containerd_only("it takes containerd away", async |world| {
         let client = world.up().await;
         let before = client.create("kept", spec::PATIENT).await.unwrap();
         world.wharfd.stop().await;
@@ -363,7 +363,7 @@ fn without_containerd_at_start_reads_are_served_and_it_connects_when_it_comes() 
 
 #[test]
 fn without_containerd_ever_a_new_server_serves_and_says_so() {
-    scenario(async |world| {
+    containerd_only("it takes containerd away", async |world| {
         let client = world.wharfd.start_without_backend().await;
         backend_is(&client, false).await;
         assert_eq!(client.list().await.unwrap(), []);

@@ -7,7 +7,7 @@ use wharf_api::v1::{self, ContainerUpdate, Resources, container::State};
 
 use crate::harness::streams::exec_with_stdin;
 use crate::harness::wait::so;
-use crate::harness::{Client, World, scenario, spec, until};
+use crate::harness::{Client, World, containerd_only, spec, until};
 use crate::proxy::{Counts, Proxy};
 
 const CREATE_RECORD: &str = "/containerd.services.containers.v1.Containers/Create";
@@ -74,7 +74,7 @@ async fn must_cost<T>(
 
 #[test]
 fn each_operation_costs_exactly_its_budget() {
-    scenario(async |world| {
+    containerd_only("it counts calls to containerd", async |world| {
         let (client, proxy) = counted(world).await;
         // The first container of an image may fill caches; the budget is for what follows.
         client.create("first", &["true"]).await.unwrap();
@@ -117,7 +117,7 @@ fn each_operation_costs_exactly_its_budget() {
 
 #[test]
 fn a_whole_short_run_costs_seven_calls() {
-    scenario(async |world| {
+    containerd_only("it counts calls to containerd", async |world| {
         let (client, proxy) = counted(world).await;
         client.create("first", &["true"]).await.unwrap();
         let all = [
@@ -135,7 +135,7 @@ fn a_whole_short_run_costs_seven_calls() {
 
 #[test]
 fn reads_cost_nothing() {
-    scenario(async |world| {
+    containerd_only("it counts calls to containerd", async |world| {
         let (client, proxy) = counted(world).await;
         let id = client.run("web", spec::PATIENT).await.unwrap().id;
         let reads = async {
@@ -156,7 +156,7 @@ fn reads_cost_nothing() {
 
 #[test]
 fn a_start_of_the_server_costs_two_lists_whatever_it_finds() {
-    scenario(async |world| {
+    containerd_only("it counts calls to containerd", async |world| {
         let (client, proxy) = counted(world).await;
         for number in 0..8 {
             let name = format!("c{number}");
@@ -227,7 +227,7 @@ async fn run_and_delete(client: &Client) {
 
 #[test]
 fn an_exec_costs_three_calls_and_one_more_to_end_its_stdin() {
-    scenario(async |world| {
+    containerd_only("it counts calls to containerd", async |world| {
         let (client, proxy) = counted(world).await;
         client.run("box", spec::PATIENT).await.unwrap();
         let three = [EXEC, START_TASK, DELETE_PROCESS];

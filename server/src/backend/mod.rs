@@ -6,7 +6,9 @@
 pub mod containerd;
 mod contract;
 pub mod fake;
+pub mod local;
 pub mod proc;
+mod sources;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,6 +30,8 @@ use crate::oci::archive::ImageContent;
 pub enum Backend {
     /// A containerd daemon.
     Containerd(containerd::Containerd),
+    /// The keeper and the kernel.
+    Local(local::Local),
     /// In memory, with faults to inject.
     Fake(fake::Fake),
 }
@@ -37,6 +41,8 @@ pub enum Backend {
 pub enum TaskHandle {
     /// A containerd task.
     Containerd(containerd::ContainerdTask),
+    /// Processes of the keeper.
+    Local(local::LocalTask),
     /// A fake one.
     Fake(fake::FakeTask),
 }
@@ -46,17 +52,31 @@ pub enum TaskHandle {
 pub enum ProcessHandle {
     /// An exec of a containerd task.
     Containerd(containerd::ContainerdExec),
+    /// A process of the keeper.
+    Local(local::LocalExec),
     /// A fake one.
     Fake(fake::FakeExec),
 }
 
 impl Backend {
-    /// `containerd` or `fake`.
+    /// `containerd`, `local` or `fake`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
             Self::Containerd(_) => "containerd",
+            Self::Local(_) => "local",
             Self::Fake(_) => "fake",
+        }
+    }
+}
+
+impl Backend {
+    /// Ends the tasks that it owns. Containers go on.
+    pub async fn shutdown(&self) {
+        match self {
+            Self::Containerd(backend) => backend.shutdown().await,
+            Self::Local(backend) => backend.shutdown().await,
+            Self::Fake(_) => {}
         }
     }
 }
@@ -66,6 +86,7 @@ macro_rules! either {
     ($enum:ident, $value:expr, $inner:ident => $call:expr) => {
         match $value {
             $enum::Containerd($inner) => $call,
+            $enum::Local($inner) => $call,
             $enum::Fake($inner) => $call,
         }
     };
@@ -85,6 +106,7 @@ impl ContainerBackend for Backend {
     async fn start(&self, start: Start) -> Result<TaskHandle, BackendError> {
         match self {
             Self::Containerd(backend) => backend.start(start).await.map(TaskHandle::Containerd),
+            Self::Local(backend) => backend.start(start).await.map(TaskHandle::Local),
             Self::Fake(backend) => backend.start(start).await.map(TaskHandle::Fake),
         }
     }
@@ -92,6 +114,7 @@ impl ContainerBackend for Backend {
     fn attach(&self, container: &Container, task: FoundTask) -> TaskHandle {
         match self {
             Self::Containerd(backend) => TaskHandle::Containerd(backend.attach(container, task)),
+            Self::Local(backend) => TaskHandle::Local(backend.attach(container, task)),
             Self::Fake(backend) => TaskHandle::Fake(backend.attach(container, task)),
         }
     }
@@ -183,6 +206,7 @@ impl Task for TaskHandle {
     async fn exec(&self, start: StartExec) -> Result<ProcessHandle, BackendError> {
         match self {
             Self::Containerd(task) => task.exec(start).await.map(ProcessHandle::Containerd),
+            Self::Local(task) => task.exec(start).await.map(ProcessHandle::Local),
             Self::Fake(task) => task.exec(start).await.map(ProcessHandle::Fake),
         }
     }
@@ -190,6 +214,7 @@ impl Task for TaskHandle {
     fn attach_exec(&self, exec: ExecId, found: FoundTask) -> ProcessHandle {
         match self {
             Self::Containerd(task) => ProcessHandle::Containerd(task.attach_exec(exec, found)),
+            Self::Local(task) => ProcessHandle::Local(task.attach_exec(exec, found)),
             Self::Fake(task) => ProcessHandle::Fake(task.attach_exec(exec, found)),
         }
     }

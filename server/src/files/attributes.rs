@@ -79,7 +79,7 @@ fn names(path: &str, list: &mut Vec<u8>) -> Result<(), Errno> {
 }
 
 /// Sets those that go along. What the file system cannot keep is left out, as with every copy.
-pub(super) fn write(held: impl AsFd, attributes: &Attributes) -> Result<(), Errno> {
+pub(crate) fn write(held: impl AsFd, attributes: &Attributes) -> Result<(), Errno> {
     if attributes.is_empty() {
         return Ok(());
     }

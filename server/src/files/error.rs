@@ -5,6 +5,8 @@ use std::io;
 use rustix::io::Errno;
 use thiserror::Error;
 
+use crate::model::errno;
+
 /// Why something was not read or not written. Paths are those of the caller, or an archive's.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FileError {
@@ -141,7 +143,7 @@ impl FileError {
     fn host(resource: &'static str, errno: Errno) -> Self {
         Self::Host {
             resource,
-            errno: name(errno),
+            errno: errno::name(errno),
         }
     }
 }
@@ -150,27 +152,6 @@ impl From<FileError> for io::Error {
     fn from(error: FileError) -> Self {
         Self::other(error)
     }
-}
-
-/// As people know it.
-pub(super) fn name(errno: Errno) -> String {
-    let known = match errno {
-        Errno::AGAIN => "EAGAIN",
-        Errno::BUSY => "EBUSY",
-        Errno::EXIST => "EEXIST",
-        Errno::INVAL => "EINVAL",
-        Errno::IO => "EIO",
-        Errno::MFILE => "EMFILE",
-        Errno::NFILE => "ENFILE",
-        Errno::NODEV => "ENODEV",
-        Errno::NOENT => "ENOENT",
-        Errno::NOMEM => "ENOMEM",
-        Errno::NOTSUP => "ENOTSUP",
-        Errno::PERM => "EPERM",
-        Errno::STALE => "ESTALE",
-        other => return format!("errno {}", other.raw_os_error()),
-    };
-    known.to_owned()
 }
 
 /// A path as messages show it.

@@ -12,15 +12,16 @@
 //! bounded channels, whose other end, when dropped, ends the work soon. Knows no containers, no engine and no
 //! API.
 
-mod attributes;
+pub(crate) mod attributes;
 mod content;
 mod cover;
 mod error;
 mod mount;
-mod open;
+pub(crate) mod open;
 mod pack;
 mod pipe;
 mod read;
+mod remove;
 mod room;
 mod root;
 mod turns;
@@ -34,6 +35,7 @@ pub use error::FileError;
 pub use pack::pack;
 pub use pipe::{Inlet, Outlet, Piece, inlet, outlet};
 pub use read::{LastLink, PathKind, PathStat, copy, open_any, open_file, stat};
+pub use remove::remove_tree;
 pub use root::{Root, Writable};
 pub use turns::{Patience, Turn, Turns};
 pub use unpack::{Partial, Unpack, Unpacked, unpack};

@@ -9,8 +9,9 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, open_tree,
 };
 
-use super::error::{FileError, name};
+use super::error::FileError;
 use crate::model::container::RootMount;
+use crate::model::errno::name;
 
 /// What a kernel must have to be given an overlay's layers one by one, however many there are.
 const LAYERS_ONE_BY_ONE: &str = "overlay option lowerdir+ (Linux 6.5)";

@@ -11,11 +11,11 @@ use rustix::io::Errno;
 const TRIES: usize = 10_000;
 
 /// Holds a file without opening it: nothing blocks, no device is touched.
-pub(super) const HOLD: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+pub(crate) const HOLD: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// Resolves a path with `root` as its root: links, absolute ones too, and `..` stay within. Magic links
 /// (of /proc, to anywhere) are refused.
-pub(super) fn in_root(
+pub(crate) fn in_root(
     root: impl AsFd,
     path: impl AsRef<[u8]>,
     flags: OFlags,
@@ -26,7 +26,7 @@ pub(super) fn in_root(
 
 /// Resolves a relative path below `directory` without following a link anywhere. The empty path is the
 /// directory itself.
-pub(super) fn beneath(
+pub(crate) fn beneath(
     directory: impl AsFd,
     path: impl AsRef<[u8]>,
     flags: OFlags,
@@ -78,7 +78,7 @@ pub(super) fn read_again(held: impl AsFd) -> Result<OwnedFd, Errno> {
 }
 
 /// A path to what a descriptor holds, for system calls that take no descriptor of its kind.
-pub(super) fn own_path(held: impl AsFd) -> String {
+pub(crate) fn own_path(held: impl AsFd) -> String {
     format!("/proc/self/fd/{}", held.as_fd().as_raw_fd())
 }
 

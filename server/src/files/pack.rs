@@ -214,6 +214,7 @@ impl Packer {
     fn metadata(&self, held: &OwnedFd, stat: &Stat) -> Result<Metadata, FileError> {
         let (seconds, nanoseconds) = modified(stat);
         Ok(Metadata {
+            device: None,
             mode: stat.st_mode & 0o7777,
             uid: stat.st_uid.into(),
             gid: stat.st_gid.into(),

@@ -2,6 +2,7 @@
 //! themselves. Every layer may use it; it uses none of them.
 
 pub mod container;
+pub mod errno;
 pub mod event;
 pub mod exec;
 pub mod failure;

@@ -171,11 +171,7 @@ impl Process {
         pidfd.try_clone()
     }
 
-    /// Sends a signal to it.
-    ///
-    /// # Errors
-    /// `SRCH` if it has ended.
-    pub fn signal(&self, signal: Signal) -> Result<(), Errno> {
+    fn signal(&self, signal: Signal) -> Result<(), Errno> {
         let (_, pidfd) = self.known.process.get().ok_or(Errno::SRCH)?;
         pidfd_send_signal(pidfd, signal)
     }
@@ -303,6 +299,30 @@ impl Processes {
         self.calls.kept_processes()
     }
 
+    /// Sends a signal to a process, by its own descriptor. The keeper sends those that have no name.
+    ///
+    /// # Errors
+    /// [`StdioError`].
+    pub async fn signal(
+        &self,
+        process: &Process,
+        signal: crate::model::Signal,
+    ) -> Result<(), StdioError> {
+        let number = signal.number();
+        if let Some(named) = Signal::from_named_raw(number.into()) {
+            let refused = |errno: Errno| StdioError::Refused {
+                reason: Refusal::Process,
+                detail: errno.to_string(),
+            };
+            return process.signal(named).map_err(refused);
+        }
+        let call = Call::Signal {
+            stream: process.stream().to_owned(),
+            number,
+        };
+        done(self.calls.call(call).await?.0)
+    }
+
     /// Waits until the keeper is there.
     ///
     /// # Errors
@@ -321,16 +341,20 @@ impl Processes {
             rows: size.rows,
             columns: size.columns,
         };
-        match self.calls.call(call).await? {
-            (Answer::Done {}, _) => Ok(()),
-            (Answer::Refused { reason, detail }, _) => Err(StdioError::Refused { reason, detail }),
-            _ => Err(StdioError::Confused),
-        }
+        done(self.calls.call(call).await?.0)
     }
 
     /// Lets the keeper kill the process of a stream and forget the stream.
     pub async fn discard(&self, stream: &str) {
         super::stream::close(&self.calls, stream).await;
+    }
+}
+
+fn done(answer: Answer) -> Result<(), StdioError> {
+    match answer {
+        Answer::Done {} => Ok(()),
+        Answer::Refused { reason, detail } => Err(StdioError::Refused { reason, detail }),
+        _ => Err(StdioError::Confused),
     }
 }
 

@@ -61,6 +61,16 @@ pub(crate) struct Metadata {
     pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// Whether the data is a map of holes and what is between them, in one of GNU tar's forms.
     pub(crate) is_sparse: bool,
+    /// Of a device: which one.
+    pub(crate) device: Option<Device>,
+}
+
+/// A device node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub(crate) is_block: bool,
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
 }
 
 /// A time since 1970.
@@ -166,7 +176,10 @@ impl<R: Read> TarReader<R> {
             kind,
             link,
             size,
-            metadata: extension.metadata(header)?,
+            metadata: Metadata {
+                device: device_of(kind, header)?,
+                ..extension.metadata(header)?
+            },
         })
     }
 
@@ -316,8 +329,20 @@ impl Extension {
             modified: self.modified.map_or_else(seconds, Ok)?,
             xattrs: self.xattrs,
             is_sparse: self.is_sparse,
+            device: None,
         })
     }
+}
+
+fn device_of(kind: Kind, header: &Header) -> io::Result<Option<Device>> {
+    if kind != Kind::Device {
+        return Ok(None);
+    }
+    Ok(Some(Device {
+        is_block: header.entry_type().is_block_special(),
+        major: header.device_major()?.unwrap_or_default(),
+        minor: header.device_minor()?.unwrap_or_default(),
+    }))
 }
 
 impl Timestamp {

@@ -171,6 +171,7 @@ mod tests {
             data: Vec<u8>,
         ) {
             let metadata = Metadata {
+                device: None,
                 mode,
                 uid: uid.into(),
                 gid: u64::from(uid / 2),

@@ -1,6 +1,7 @@
 //! What scenarios stand on: a private containerd, a real `wharfd`, a client, an image made on the spot,
 //! and the proof that nothing is left of any of them.
 
+pub mod backend;
 pub mod binaries;
 pub mod client;
 pub mod containerd;
@@ -19,8 +20,9 @@ pub mod wait;
 pub mod wharfd;
 mod world;
 
+pub use backend::Backend;
 pub use client::Client;
 pub use refusal::Refusal;
 pub use wait::until;
 pub use wharfd::{Options, Wharfd};
-pub use world::{World, scenario};
+pub use world::{World, containerd_only, scenario};

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::client::Client;
 use super::process::Daemon;
 use super::wait::until;
-use super::{binaries, containerd};
+use super::{Backend, binaries, containerd};
 
 const READY: Duration = Duration::from_secs(30);
 
@@ -60,16 +60,21 @@ impl Wharfd {
             .envs(self.options.environment.iter().cloned())
             .arg("--listen")
             .arg(format!("unix://{}", self.socket().display()))
-            .args(["--backend", "containerd"])
-            .arg("--containerd-address")
-            .arg(&self.options.containerd)
-            .args(["--containerd-namespace", containerd::NAMESPACE])
             .arg("--state-dir")
             .arg(self.state_dir())
             .arg("--run-dir")
             .arg(self.directory.join("run"))
-            .args(["--log-format", "json"])
-            .args(&self.options.arguments);
+            .args(["--log-format", "json"]);
+        match Backend::of_this_run() {
+            Backend::Containerd => command
+                .args(["--backend", "containerd"])
+                .arg("--containerd-address")
+                .arg(&self.options.containerd)
+                .args(["--containerd-namespace", containerd::NAMESPACE]),
+            Backend::Local => command.args(["--backend", "local"]),
+            Backend::LocalBy(runtime) => command.args(["--backend", "local", "--runtime", runtime]),
+        };
+        command.args(&self.options.arguments);
         self.daemon = Some(Daemon::spawn("wharfd", command, &self.log_file()));
     }
 

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::containerd::Containerd;
 use crate::proxy::Proxy;
 
-use super::{Client, Options, Wharfd, image, keeper, leaks};
+use super::{Backend, Client, Options, Wharfd, image, keeper, leaks};
 
 /// No scenario takes longer, on two busy cores.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -57,6 +57,14 @@ pub fn scenario(body: impl AsyncFnOnce(&mut World)) {
             Err(cause) => panic::resume_unwind(cause),
         }
     });
+}
+
+/// As [`scenario`], of what only the containerd backend has; others say so and do nothing.
+pub fn containerd_only(reason: &str, body: impl AsyncFnOnce(&mut World)) {
+    match Backend::of_this_run() {
+        Backend::Containerd => scenario(body),
+        other => eprintln!("not for {other:?}: {reason}"),
+    }
 }
 
 impl World {
@@ -111,7 +119,9 @@ impl World {
 
     /// Containerd and `wharfd` running, with the busybox image.
     pub async fn up(&mut self) -> Client {
-        self.containerd.start().await;
+        if Backend::of_this_run() == Backend::Containerd {
+            self.containerd.start().await;
+        }
         let client = self.wharfd.start().await;
         client.import(image::busybox()).await.unwrap();
         client
@@ -124,6 +134,9 @@ impl World {
         }
         keeper::end(self.directory.path()).await;
         leaks::none_in_state(&self.wharfd.state_dir()).await;
+        if Backend::of_this_run() != Backend::Containerd {
+            leaks::none_on_the_host(self.directory.path()).await;
+        }
         if self.containerd.is_running() {
             leaks::none_in_containerd(&self.containerd).await;
             if self.containerd_loses_shims {
@@ -140,7 +153,7 @@ impl World {
             proxy.heal();
         }
         self.containerd.thaw();
-        if !self.containerd.is_running() {
+        if !self.containerd.is_running() && Backend::of_this_run() == Backend::Containerd {
             self.containerd.start().await;
         }
         if !self.wharfd.is_running() {
@@ -167,11 +180,13 @@ impl World {
             "--- end of containerd's log\n{}",
             self.containerd.log_tail(8)
         );
-        let tasks = self.containerd.ctr_output(&["tasks", "list"]).await;
-        eprintln!(
-            "--- tasks\n{}",
-            tasks.map_or_else(|problem| problem, |lines| lines.join("\n"))
-        );
+        if self.containerd.is_running() {
+            let tasks = self.containerd.ctr_output(&["tasks", "list"]).await;
+            eprintln!(
+                "--- tasks\n{}",
+                tasks.map_or_else(|problem| problem, |lines| lines.join("\n"))
+            );
+        }
         let host = leaks::on_the_host(self.directory.path());
         eprintln!("--- on the host\n{}", host.join("\n"));
     }

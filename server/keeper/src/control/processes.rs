@@ -203,6 +203,15 @@ impl Control {
         Ok(())
     }
 
+    pub(super) fn signal(&mut self, stream: &str, number: u8) -> Handled {
+        let entry = self.table.open(stream).ok_or(unknown())?;
+        let pidfd = entry.process.as_ref().and_then(Process::pidfd);
+        let pidfd = pidfd.ok_or(Refused::told(Refusal::Process, "it has none"))?;
+        sys::child::send_signal(pidfd, number)
+            .map_err(|_| Refused::told(Refusal::Process, "it has ended"))?;
+        Ok(Outcome::Answer(Answer::Done {}))
+    }
+
     pub(super) fn resize(&mut self, stream: &str, rows: u16, columns: u16) -> Handled {
         let entry = self.table.open(stream).ok_or(unknown())?;
         let terminal = entry

@@ -96,6 +96,7 @@ impl Control {
                 rows,
                 columns,
             } => self.resize(&stream, rows, columns),
+            Call::Signal { stream, number } => self.signal(&stream, number),
             Call::TakeStdin { stream } => self.take_stdin(&stream),
             Call::CloseStdin { stream } => self.close_stdin(&stream),
             Call::Close { stream } => self.close(waiter, &stream),

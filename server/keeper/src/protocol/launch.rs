@@ -55,7 +55,7 @@ impl<'de> Deserialize<'de> for Text {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// `cgroup.procs` of each control group that it is to be in, on the host.
+    /// `tasks` of each version 1 control group that it is to be in, on the host.
     pub cgroups: Vec<Text>,
     /// Its `oom_score_adj`.
     pub oom_score_adj: i32,

@@ -105,6 +105,13 @@ pub enum Call {
         /// In characters.
         columns: u16,
     },
+    /// Sends a signal to a stream's process. Answered with [`Answer::Done`].
+    Signal {
+        /// Which stream.
+        stream: String,
+        /// The signal's number, 1 to 64.
+        number: u8,
+    },
     /// Asks for a duplicate of the write end of standard input. Answered with [`Answer::Stdin`].
     TakeStdin {
         /// Which stream.

@@ -352,6 +352,16 @@ pub(crate) fn is_directory_reachable() -> Result<bool, Errno> {
     }
 }
 
+/// Sends a signal by its number, real-time ones too (pidfd_send_signal(2)).
+pub(crate) fn send_signal(pidfd: impl AsFd, number: u8) -> Result<(), Errno> {
+    let pidfd = pidfd.as_fd().as_raw_fd();
+    let number = c_int::from(number);
+    let no_info = ptr::null::<libc::siginfo_t>();
+    // SAFETY: without information of ours the kernel fills in its own.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, number, no_info, 0) };
+    done_or_errno(sent)
+}
+
 /// How a process ended that somebody else has waited for: Linux 6.15 tells it to who holds its descriptor.
 /// `None` if it does not.
 pub(crate) fn told_wait_status(pidfd: impl AsFd) -> Option<i32> {

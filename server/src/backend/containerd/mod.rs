@@ -29,7 +29,6 @@ mod reconcile;
 mod rename;
 mod runs;
 mod runtime;
-mod sources;
 mod task;
 mod tasks;
 

@@ -1,8 +1,8 @@
 //! The place of an entry: its parent directory, held, with what was there before out of the way.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fchmod, fchown, mkdirat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fchown, mkdirat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
@@ -10,6 +10,7 @@ use super::Unpacker;
 use super::name::Name;
 use crate::files::error::FileError;
 use crate::files::open::{self, HOLD};
+use crate::files::remove_tree;
 use crate::model::limits::MAX_ARCHIVE_DEPTH;
 
 const PARENT_MODE: u32 = 0o755;
@@ -123,25 +124,4 @@ impl Place<'_> {
             removed => removed,
         }
     }
-}
-
-/// Removes a directory with all that is in it. Links in it are removed, never followed.
-fn remove_tree(parent: impl AsFd, name: &[u8], depth: usize) -> Result<(), Errno> {
-    if depth == 0 {
-        return Err(Errno::NAMETOOLONG);
-    }
-    let directory = open::beneath(&parent, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
-    for entry in Dir::read_from(&directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name == c"." || name == c".." {
-            continue;
-        }
-        match unlinkat(&directory, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(Errno::ISDIR) => remove_tree(&directory, name.to_bytes(), depth - 1)?,
-            Err(errno) => return Err(errno),
-        }
-    }
-    unlinkat(&parent, name, AtFlags::REMOVEDIR)
 }

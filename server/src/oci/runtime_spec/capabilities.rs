@@ -86,6 +86,14 @@ pub(super) fn from_bits(bits: u64) -> Capabilities {
     set.map(|(_, capability)| capability).collect()
 }
 
+/// Their bits, each at its number.
+#[must_use]
+pub fn bits(capabilities: &Capabilities) -> u64 {
+    let numbered = ALL.iter().enumerate();
+    let set = numbered.filter(|(_, capability)| capabilities.contains(capability));
+    set.fold(0, |bits, (number, _)| bits | 1 << number)
+}
+
 /// The container's: the default ones, without those dropped, with those added. To add `ALL` is to add
 /// what there is: what the host itself may not do, nobody can be given.
 pub(super) fn of(

@@ -24,7 +24,7 @@ use crate::model::failure::LaunchFailure;
 use crate::model::spec::{self, ContainerSpec, Network, Rlimit, Seccomp};
 use crate::model::{Container, Exec, TerminalSize};
 
-pub use capabilities::{UnknownCapability, all as all_capabilities};
+pub use capabilities::{UnknownCapability, all as all_capabilities, bits as capability_bits};
 pub use host::{CgroupVersion, Host, ReadOnlyMounts};
 pub use resources::{resources, resources_update};
 
@@ -250,6 +250,16 @@ fn linux(
         .set_masked_paths(Some(isolation::masked_paths(&options.host)))
         .set_readonly_paths(Some(isolation::read_only_paths()));
     Ok(linux)
+}
+
+/// The seccomp profile of a container's processes; `None` if they are not to have one.
+///
+/// # Errors
+/// [`SpecError`], as [`build`].
+pub fn seccomp(container: &Container, host: &Host) -> Result<Option<LinuxSeccomp>, SpecError> {
+    let security = &container.spec.security;
+    let capabilities = capabilities::of(security, &host.capabilities)?;
+    Ok(seccomp_filter(&security.seccomp, &capabilities)?)
 }
 
 fn seccomp_filter(

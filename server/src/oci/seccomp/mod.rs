@@ -3,6 +3,7 @@
 //! Owns the default list (`syscalls`) and the rules on arguments below. It must not know containers:
 //! it sees capabilities, and gives the runtime spec's `linux.seccomp`.
 
+mod compile;
 mod syscalls;
 
 use oci_spec::runtime::{
@@ -10,6 +11,8 @@ use oci_spec::runtime::{
     LinuxSeccompArgBuilder, LinuxSeccompOperator, LinuxSyscall,
 };
 use thiserror::Error;
+
+pub use self::compile::{Filter, Filters, compile};
 
 use crate::model::limits::MAX_SECCOMP_BYTES;
 
@@ -44,6 +47,12 @@ pub enum SeccompError {
     #[error("the seccomp profile is not OCI seccomp JSON: {problem}")]
     Invalid {
         /// What is wrong, with line and column.
+        problem: String,
+    },
+    /// It cannot be compiled.
+    #[error("the seccomp profile cannot be compiled: {problem}")]
+    Refused {
+        /// What the library says.
         problem: String,
     },
     /// It asks for what only a helper on the host could do, such as `SCMP_ACT_NOTIFY`.

@@ -9,8 +9,8 @@ use std::{fs, io::ErrorKind};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use crate::model::LaunchFailure;
 use crate::model::spec::{Mount, MountSource};
+use crate::model::{LaunchFailure, errno};
 
 /// How long making one directory may take: it may be on a network file system that hangs.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,29 +62,8 @@ fn failed(mount: &Mount, path: &str, error: &io::Error) -> LaunchFailure {
     LaunchFailure::MountFailed {
         target: mount.target.clone(),
         source_path: path.to_owned(),
-        errno: errno_name(error),
+        errno: errno::name_of(error),
     }
-}
-
-/// The name of an error number that making a directory may meet; else the system's words.
-fn errno_name(error: &io::Error) -> String {
-    let number = error.raw_os_error().unwrap_or_default();
-    let name = match rustix::io::Errno::from_raw_os_error(number) {
-        rustix::io::Errno::NOENT => "ENOENT",
-        rustix::io::Errno::ACCESS => "EACCES",
-        rustix::io::Errno::PERM => "EPERM",
-        rustix::io::Errno::NOTDIR => "ENOTDIR",
-        rustix::io::Errno::ROFS => "EROFS",
-        rustix::io::Errno::NOSPC => "ENOSPC",
-        rustix::io::Errno::DQUOT => "EDQUOT",
-        rustix::io::Errno::LOOP => "ELOOP",
-        rustix::io::Errno::NAMETOOLONG => "ENAMETOOLONG",
-        rustix::io::Errno::IO => "EIO",
-        rustix::io::Errno::STALE => "ESTALE",
-        rustix::io::Errno::TIMEDOUT => "ETIMEDOUT",
-        _ => return error.to_string(),
-    };
-    name.to_owned()
 }
 
 #[cfg(test)]

@@ -1,0 +1,460 @@
+//! Images: content by digest, layers unpacked once, and the names that keep both.
+//!
+//! ```text
+//! STATE/local/content/           an OCI layout: oci-layout, blobs/sha256/HEX
+//!             layers/HEX32/      fs: overlay's lower directory; layer.json: chain id, the one below, size
+//!             names/HEX          one name: its image, blobs and top layer
+//!             incoming/          what is being written; nothing at rest
+//! ```
+//!
+//! A name keeps its blobs and its layers, a container's root its layers; what nothing keeps is collected when a
+//! name goes or a root does, and at start. All is written beside its place, synced and renamed, so it is whole or
+//! not there. Blocking. Knows nothing of containers but that their roots stand on layers.
+
+mod layer;
+mod names;
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use self::layer::LayerError;
+use self::names::{Name, Names};
+use super::BACKEND;
+use crate::backend::BackendError;
+use crate::model::{Digest, Image, errno};
+use crate::oci::archive::{ImageContent, Layer};
+
+/// image-spec, "oci-layout file".
+const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+/// Digits of a chain id that name a layer's directory: paths of all layers must fit into one page.
+const LAYER_DIGITS: usize = 32;
+const BUFFER: usize = 128 << 10;
+
+/// The image store of one state directory.
+#[derive(Debug)]
+pub(super) struct Images {
+    directory: PathBuf,
+    names: Names,
+    /// Read by who adds, and held while what is added is not kept by anything; written by who collects.
+    gate: RwLock<()>,
+    /// Whether something was let go of while nobody could collect.
+    is_dirty: AtomicBool,
+    /// One name at a time changes hands.
+    naming: Mutex<()>,
+}
+
+/// What is known of a layer, beside its files.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct LayerRecord {
+    chain_id: Digest,
+    below: Option<Digest>,
+    bytes: u64,
+}
+
+/// Who adds something: nothing is collected meanwhile.
+pub(super) type Adding<'a> = RwLockReadGuard<'a, ()>;
+
+impl Images {
+    /// Opens the store, makes it if it is missing, and removes what an earlier server was writing.
+    pub(super) fn open(directory: &Path) -> Result<Self, BackendError> {
+        let images = Self {
+            directory: directory.to_owned(),
+            names: Names::new(directory.join("names")),
+            gate: RwLock::new(()),
+            is_dirty: AtomicBool::new(true),
+            naming: Mutex::new(()),
+        };
+        let made = images.make();
+        made.map_err(|error| images.failed(&error))?;
+        Ok(images)
+    }
+
+    fn make(&self) -> io::Result<()> {
+        let incoming = self.directory.join("incoming");
+        match fs::remove_dir_all(&incoming) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        for directory in ["incoming", "layers", "names", "content/blobs/sha256"] {
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(true).mode(0o700);
+            builder.create(self.directory.join(directory))?;
+        }
+        fs::write(self.directory.join("content/oci-layout"), LAYOUT)
+    }
+
+    /// Takes in an image's content and unpacks its layers; see [`crate::backend::ContainerBackend::ingest`].
+    pub(super) fn ingest(
+        &self,
+        image: &Image,
+        content: &ImageContent,
+    ) -> Result<u64, BackendError> {
+        let adding = self.gate.read();
+        let scratch = self.scratch()?;
+        let result = self.ingest_into(&scratch, image, content);
+        if let Err(error) = fs::remove_dir_all(&scratch) {
+            tracing::warn!(%error, "what an import has left is removed at the next start");
+        }
+        drop(adding);
+        result
+    }
+
+    fn ingest_into(
+        &self,
+        scratch: &Path,
+        image: &Image,
+        content: &ImageContent,
+    ) -> Result<u64, BackendError> {
+        let blobs = self.add_blobs(scratch, content)?;
+        let bytes = self.add_layers(scratch, &content.layers, content)?;
+        let top = content.layers.last().map(|layer| layer.chain_id.clone());
+        let name = Name {
+            image: image.id.clone(),
+            reference: String::new(),
+            blobs,
+            top,
+        };
+        let dangling = image.references.is_empty().then(|| image.dangling_name());
+        for reference in image.references.iter().chain(&dangling) {
+            self.name(&name, reference)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Makes `reference` name `image`, whose content must be here.
+    pub(super) fn tag(&self, image: &Image, reference: &str) -> Result<(), BackendError> {
+        let _adding = self.gate.read();
+        let missing = || BackendError::ImageContentMissing {
+            chain_id: image.chain_id.to_string(),
+        };
+        let names = self.names.all().map_err(|error| self.failed(&error))?;
+        let same = names.into_iter().find(|name| name.image == image.id);
+        self.name(&same.ok_or_else(missing)?, reference)
+    }
+
+    /// Removes a name, and what only it has kept.
+    pub(super) fn untag(&self, reference: &str) -> Result<(), BackendError> {
+        let removed = self.names.remove(reference);
+        removed.map_err(|error| self.failed(&error))?;
+        self.is_dirty.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Moves a name. An image that it has named until now keeps its content under its dangling name.
+    fn name(&self, name: &Name, reference: &str) -> Result<(), BackendError> {
+        let _one_at_a_time = self.naming.lock();
+        let failed = |error: io::Error| self.failed(&error);
+        let before = self.names.get(reference).map_err(failed)?;
+        if let Some(before) = before.filter(|before| before.image != name.image) {
+            let dangling = Image::dangling_name_of(&before.image);
+            self.names.put(&dangling, &before).map_err(failed)?;
+        }
+        self.names.put(reference, name).map_err(failed)
+    }
+
+    /// The directories of a stack of layers, the topmost first. They stay while `_adding` is held.
+    pub(super) fn lower_directories(
+        &self,
+        top: &Digest,
+        _adding: &Adding<'_>,
+    ) -> Result<Vec<PathBuf>, BackendError> {
+        let mut directories = Vec::new();
+        let mut next = Some(top.clone());
+        while let Some(chain_id) = next {
+            let record = self.layer(&chain_id);
+            let record = record.ok_or_else(|| BackendError::ImageContentMissing {
+                chain_id: chain_id.to_string(),
+            })?;
+            directories.push(self.layer_directory(&chain_id).join("fs"));
+            next = record.below;
+        }
+        Ok(directories)
+    }
+
+    /// Nothing is collected as long as what is returned is held.
+    pub(super) fn adding(&self) -> Adding<'_> {
+        self.gate.read()
+    }
+
+    /// Something has let go of layers.
+    pub(super) fn let_go(&self) {
+        self.is_dirty.store(true, Ordering::Release);
+    }
+
+    /// Removes what no name keeps, and none of these stacks, if anything has been let go of. Somebody who adds
+    /// is not waited for: then it is done the next time.
+    pub(super) fn collect(&self, in_use: impl FnOnce() -> io::Result<Vec<Digest>>) {
+        let Some(_alone) = self.gate.try_write() else {
+            return;
+        };
+        if !self.is_dirty.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let collected = in_use().and_then(|tops| self.remove_unused(tops));
+        if let Err(error) = collected {
+            self.is_dirty.store(true, Ordering::Release);
+            tracing::warn!(%error, "images that are not used any more stay for now");
+        }
+    }
+
+    fn remove_unused(&self, mut tops: Vec<Digest>) -> io::Result<()> {
+        let names = self.names.all()?;
+        tops.extend(names.iter().filter_map(|name| name.top.clone()));
+        let mut layers = HashSet::new();
+        for top in tops {
+            let mut next = Some(top);
+            while let Some(chain_id) = next {
+                let below = self.layer(&chain_id).and_then(|record| record.below);
+                // What is below one that was seen has been seen.
+                next = layers
+                    .insert(layer_name(&chain_id))
+                    .then_some(below)
+                    .flatten();
+            }
+        }
+        remove_others(&self.directory.join("layers"), &layers)?;
+        let blobs = names.iter().flat_map(|name| &name.blobs);
+        let blobs = blobs.map(|digest| digest.hex().to_owned()).collect();
+        remove_others(&self.directory.join("content/blobs/sha256"), &blobs)
+    }
+
+    fn add_blobs(
+        &self,
+        scratch: &Path,
+        content: &ImageContent,
+    ) -> Result<BTreeSet<Digest>, BackendError> {
+        let manifest = (&content.target.digest, Vec::from(&*content.manifest));
+        let config = (
+            &content.config.digest,
+            Vec::from(content.config_json.as_bytes()),
+        );
+        let mut kept = BTreeSet::new();
+        for (digest, bytes) in [manifest, config] {
+            self.add_blob(scratch, digest, bytes.as_slice())?;
+            kept.insert(digest.clone());
+        }
+        for layer in &content.layers {
+            let blob = content.open_layer(layer);
+            let blob = blob.map_err(|error| self.failed(&error))?;
+            self.add_blob(scratch, &layer.descriptor.digest, blob)?;
+            kept.insert(layer.descriptor.digest.clone());
+        }
+        Ok(kept)
+    }
+
+    fn add_blob(
+        &self,
+        scratch: &Path,
+        expected: &Digest,
+        mut from: impl Read,
+    ) -> Result<(), BackendError> {
+        let path = self.blob_path(expected);
+        if path.exists() {
+            return Ok(());
+        }
+        let failed = |error: io::Error| self.failed(&error);
+        let incoming = scratch.join(expected.hex());
+        let actual = write_hashed(&incoming, &mut from).map_err(failed)?;
+        if actual != *expected {
+            return Err(BackendError::DigestMismatch {
+                expected: expected.to_string(),
+                actual: actual.to_string(),
+            });
+        }
+        fs::rename(&incoming, &path).map_err(failed)
+    }
+
+    /// Unpacks those that are not here, some at a time; returns what all of them take.
+    fn add_layers(
+        &self,
+        scratch: &Path,
+        layers: &[Layer],
+        content: &ImageContent,
+    ) -> Result<u64, BackendError> {
+        let missing: Vec<usize> = (0..layers.len())
+            .filter(|place| self.layer(&layers[*place].chain_id).is_none())
+            .collect();
+        self.unpack_all(scratch, layers, &missing, content)?;
+        if !missing.is_empty() {
+            let synced = File::open(scratch).and_then(|held| Ok(rustix::fs::syncfs(held)?));
+            synced.map_err(|error| self.failed(&error))?;
+        }
+        let mut bytes = 0;
+        for layer in layers {
+            self.put_layer(scratch, layer)?;
+            bytes += self.layer(&layer.chain_id).map_or(0, |record| record.bytes);
+        }
+        Ok(bytes)
+    }
+
+    fn unpack_all(
+        &self,
+        scratch: &Path,
+        layers: &[Layer],
+        missing: &[usize],
+        content: &ImageContent,
+    ) -> Result<(), BackendError> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let next = AtomicUsize::new(0);
+        let failure = Mutex::new(None);
+        std::thread::scope(|scope| {
+            for _ in 0..threads.min(missing.len()) {
+                scope.spawn(|| {
+                    while let Some(place) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let below = place.checked_sub(1).map(|below| &layers[below].chain_id);
+                        let unpacked = self.unpack(scratch, &layers[*place], below, content);
+                        if let Err(error) = unpacked {
+                            next.store(missing.len(), Ordering::Relaxed);
+                            failure.lock().get_or_insert(error);
+                        }
+                    }
+                });
+            }
+        });
+        failure.into_inner().map_or(Ok(()), Err)
+    }
+
+    fn unpack(
+        &self,
+        scratch: &Path,
+        layer: &Layer,
+        below: Option<&Digest>,
+        content: &ImageContent,
+    ) -> Result<(), BackendError> {
+        let failed = |error: io::Error| self.failed(&error);
+        let directory = scratch.join(layer_name(&layer.chain_id));
+        let files = directory.join("fs");
+        // Twice in one image.
+        if directory.exists() {
+            return Ok(());
+        }
+        fs::create_dir_all(&files).map_err(failed)?;
+        let into = OwnedFd::from(File::open(&files).map_err(failed)?);
+        let blob = content.open_layer(layer).map_err(failed)?;
+        let bytes = layer::unpack(blob, into).map_err(|error| self.layer_failed(layer, error))?;
+        let record = LayerRecord {
+            chain_id: layer.chain_id.clone(),
+            below: below.cloned(),
+            bytes,
+        };
+        let json = serde_json::to_vec(&record).map_err(|error| failed(error.into()))?;
+        fs::write(directory.join("layer.json"), json).map_err(failed)
+    }
+
+    /// Puts an unpacked layer into its place, unless somebody was quicker.
+    fn put_layer(&self, scratch: &Path, layer: &Layer) -> Result<(), BackendError> {
+        let from = scratch.join(layer_name(&layer.chain_id));
+        match fs::rename(&from, self.layer_directory(&layer.chain_id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            done => done.map_err(|error| self.failed(&error)),
+        }
+    }
+
+    fn layer_failed(&self, layer: &Layer, error: LayerError) -> BackendError {
+        match error {
+            LayerError::System {
+                errno: Errno::NOSPC | Errno::DQUOT,
+                ..
+            } => BackendError::NoSpace {
+                path: self.directory.display().to_string(),
+            },
+            error => BackendError::Protocol {
+                backend: BACKEND,
+                code: "InvalidLayer".to_owned(),
+                message: format!("layer {}: {error}", layer.diff_id),
+            },
+        }
+    }
+
+    /// A layer that is here.
+    fn layer(&self, chain_id: &Digest) -> Option<LayerRecord> {
+        let json = fs::read(self.layer_directory(chain_id).join("layer.json")).ok()?;
+        let record: LayerRecord = serde_json::from_slice(&json).ok()?;
+        (record.chain_id == *chain_id).then_some(record)
+    }
+
+    fn layer_directory(&self, chain_id: &Digest) -> PathBuf {
+        self.directory.join("layers").join(layer_name(chain_id))
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.directory
+            .join("content/blobs/sha256")
+            .join(digest.hex())
+    }
+
+    /// A directory of one's own for what is not whole yet.
+    fn scratch(&self) -> Result<PathBuf, BackendError> {
+        let name = uuid::Uuid::new_v4().simple().to_string();
+        let scratch = self.directory.join("incoming").join(name);
+        let made = fs::DirBuilder::new().mode(0o700).create(&scratch);
+        made.map_err(|error| self.failed(&error))?;
+        Ok(scratch)
+    }
+
+    fn failed(&self, error: &io::Error) -> BackendError {
+        storage_failed(&self.directory, error)
+    }
+}
+
+/// What the disk's refusal means.
+pub(super) fn storage_failed(path: &Path, error: &io::Error) -> BackendError {
+    match Errno::from_io_error(error) {
+        Some(Errno::NOSPC | Errno::DQUOT) => BackendError::NoSpace {
+            path: path.display().to_string(),
+        },
+        _ => BackendError::Protocol {
+            backend: BACKEND,
+            code: errno::name_of(error),
+            message: error.to_string(),
+        },
+    }
+}
+
+fn layer_name(chain_id: &Digest) -> String {
+    chain_id.hex().chars().take(LAYER_DIGITS).collect()
+}
+
+fn write_hashed(path: &Path, from: &mut impl Read) -> io::Result<Digest> {
+    let mut file = File::create(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match from.read(&mut buffer)? {
+            0 => break,
+            read => {
+                hash.update(&buffer[..read]);
+                file.write_all(&buffer[..read])?;
+            }
+        }
+    }
+    file.sync_all()?;
+    Ok(Digest::from_hash(hash.finalize().into()))
+}
+
+/// Removes what is not in `kept`.
+fn remove_others(directory: &Path, kept: &HashSet<String>) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if kept.contains(&*entry.file_name().to_string_lossy()) {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}

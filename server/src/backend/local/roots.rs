@@ -1,0 +1,213 @@
+//! Roots of containers: a directory for what each writes, on top of its image's layers.
+//!
+//! ```text
+//! STATE/local/roots/ID/   upper, work: overlay's; root: an empty directory to mount on
+//!                         layer: chain id of the topmost layer, which it keeps
+//!             trash/      roots that are deleted, until their files are gone
+//! ```
+//!
+//! Blocking.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+use super::images::{Images, storage_failed};
+use crate::backend::BackendError;
+use crate::model::container::RootMount;
+use crate::model::{ContainerId, Digest};
+
+/// The roots of one state directory.
+#[derive(Debug)]
+pub(super) struct Roots {
+    directory: PathBuf,
+    trash: PathBuf,
+    /// Who empties the trash.
+    emptying: Mutex<()>,
+}
+
+impl Roots {
+    pub(super) fn open(directory: &Path) -> Result<Self, BackendError> {
+        let roots = Self {
+            directory: directory.join("roots"),
+            trash: directory.join("trash"),
+            emptying: Mutex::new(()),
+        };
+        for directory in [&roots.directory, &roots.trash] {
+            let mut builder = fs::DirBuilder::new();
+            let made = builder.recursive(true).mode(0o700).create(directory);
+            made.map_err(|error| storage_failed(directory, &error))?;
+        }
+        Ok(roots)
+    }
+
+    /// Makes a root on top of a stack of layers; returns how it is mounted. Nothing is left of it if that fails.
+    pub(super) fn create(
+        &self,
+        images: &Images,
+        id: ContainerId,
+        top: &Digest,
+    ) -> Result<Vec<RootMount>, BackendError> {
+        let adding = images.adding();
+        let lower = if *top == Digest::empty_chain() {
+            Vec::new()
+        } else {
+            images.lower_directories(top, &adding)?
+        };
+        let made = self.make(id, top, &lower);
+        made.map_err(|error| {
+            let failed = self.failed(&error);
+            if let Err(error) = self.throw_away(id) {
+                tracing::warn!(container = %id, %error, "a root that could not be made is left");
+            }
+            failed
+        })?;
+        Ok(vec![self.mount(id, &lower)])
+    }
+
+    fn make(&self, id: ContainerId, top: &Digest, lower: &[PathBuf]) -> io::Result<()> {
+        let root = self.root(id);
+        let mut private = fs::DirBuilder::new();
+        private.mode(0o700);
+        match private.create(&root) {
+            // Of a create that was cut off.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.throw_away(id)?;
+                private.create(&root)?;
+            }
+            made => made?,
+        }
+        for directory in ["work", "root", "upper", "empty"] {
+            // An image without layers stands on an empty directory.
+            if directory != "empty" || lower.is_empty() {
+                private.create(root.join(directory))?;
+            }
+        }
+        describe_top(&root.join("upper"), lower.first().map(PathBuf::as_path))?;
+        fs::write(root.join("layer"), top.as_str())
+    }
+
+    /// Makes sure that what was made is there: after a power cut it need not be.
+    pub(super) fn prepare(&self, id: ContainerId) -> Result<(), BackendError> {
+        let root = self.root(id);
+        if !root.join("upper").is_dir() {
+            return Err(BackendError::NotFound {
+                backend: super::BACKEND,
+                what: "root",
+            });
+        }
+        Ok(())
+    }
+
+    fn mount(&self, id: ContainerId, lower: &[PathBuf]) -> RootMount {
+        let root = self.root(id);
+        let shown = |path: &Path| path.to_string_lossy().into_owned();
+        let mut layers: Vec<_> = lower.iter().map(|path| shown(path)).collect();
+        if layers.is_empty() {
+            layers.push(shown(&root.join("empty")));
+        }
+        RootMount {
+            kind: "overlay".to_owned(),
+            source: "overlay".to_owned(),
+            options: vec![
+                format!("lowerdir={}", layers.join(":")),
+                format!("upperdir={}", shown(&root.join("upper"))),
+                format!("workdir={}", shown(&root.join("work"))),
+            ],
+        }
+    }
+
+    /// Where a root is mounted, in its container's own namespace.
+    pub(super) fn mount_point(&self, id: ContainerId) -> PathBuf {
+        self.root(id).join("root")
+    }
+
+    pub(super) fn is_there(&self, id: ContainerId) -> bool {
+        self.root(id).is_dir()
+    }
+
+    /// Those that are there.
+    pub(super) fn ids(&self) -> Result<Vec<ContainerId>, BackendError> {
+        let ids = self.list().map_err(|error| self.failed(&error))?;
+        Ok(ids)
+    }
+
+    fn list(&self) -> io::Result<Vec<ContainerId>> {
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            ids.extend(
+                entry?
+                    .file_name()
+                    .to_str()
+                    .and_then(|name| name.parse::<ContainerId>().ok()),
+            );
+        }
+        Ok(ids)
+    }
+
+    /// The topmost layers that roots stand on.
+    pub(super) fn layers_in_use(&self) -> io::Result<Vec<Digest>> {
+        let mut layers = Vec::new();
+        for id in self.list()? {
+            match fs::read_to_string(self.root(id).join("layer")) {
+                Ok(layer) => layers.extend(layer.parse::<Digest>().ok()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(layers)
+    }
+
+    /// It is not there any more; its files go when the trash is emptied. OK if it was not there.
+    pub(super) fn delete(&self, images: &Images, id: ContainerId) -> Result<(), BackendError> {
+        self.throw_away(id).map_err(|error| self.failed(&error))?;
+        images.let_go();
+        Ok(())
+    }
+
+    fn throw_away(&self, id: ContainerId) -> io::Result<()> {
+        let name = format!("{id}.{}", uuid::Uuid::new_v4().simple());
+        match fs::rename(self.root(id), self.trash.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Removes the files of roots that were deleted. One at a time does it; the others need not wait.
+    pub(super) fn empty_trash(&self) {
+        while let Some(_alone) = self.emptying.try_lock() {
+            let entries = fs::read_dir(&self.trash).into_iter().flatten().flatten();
+            let thrown: Vec<_> = entries.map(|entry| entry.path()).collect();
+            if thrown.is_empty() {
+                return;
+            }
+            for path in thrown {
+                if let Err(error) = fs::remove_dir_all(&path) {
+                    tracing::warn!(path = %path.display(), %error, "a deleted root is left for now");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn root(&self, id: ContainerId) -> PathBuf {
+        self.directory.join(id.to_string())
+    }
+
+    fn failed(&self, error: &io::Error) -> BackendError {
+        storage_failed(&self.directory, error)
+    }
+}
+
+/// What is mounted takes owner and mode of its top directory from the uppermost one: they are to be the image's.
+fn describe_top(upper: &Path, image: Option<&Path>) -> io::Result<()> {
+    let Some(image) = image else {
+        return fs::set_permissions(upper, fs::Permissions::from_mode(0o755));
+    };
+    let metadata = fs::metadata(image)?;
+    chown(upper, Some(metadata.uid()), Some(metadata.gid()))?;
+    fs::set_permissions(upper, fs::Permissions::from_mode(metadata.mode() & 0o7777))
+}
