@@ -346,7 +346,7 @@ mod tests {
         let file = "state_dir = '/from/file'\nruntime = 'crun'";
         let config = merged(&["--state-dir", "/from/flag"], file).expect("valid");
         assert_eq!(config.state_dir, Path::new("/from/flag"));
-        assert_eq!(config.runtime, "crun");
+        assert_eq!(config.runtime.as_deref(), Some("crun"));
         assert_eq!(config.containerd_namespace, "wharf");
     }
 

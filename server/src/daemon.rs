@@ -192,6 +192,7 @@ fn open_local(config: &Config, stdio: &Stdio) -> Result<Local, RunError> {
     let options = LocalOptions {
         state_dir: config.state_dir.clone(),
         processes: stdio.processes().ok_or(RunError::NoKeeper)?,
+        runtime: config.runtime.clone(),
         spec: RuntimeOptions::new(Host::detect()),
     };
     Ok(Local::open(options)?)

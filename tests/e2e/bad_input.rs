@@ -19,7 +19,7 @@ use wharf_api::v1::{Container, GetVersionRequest, Image, ListImagesRequest};
 use wharf_api::{ErrorReason, METHODS, Method};
 
 use crate::harness::containerd::Containerd;
-use crate::harness::{Client, World, scenario, spec};
+use crate::harness::{Backend, Client, World, scenario, spec};
 use requests::VICTIM;
 
 /// What must be the same before and after.
@@ -28,10 +28,10 @@ struct Everything {
     containers: Vec<Container>,
     images: Vec<Image>,
     newest_event: u64,
-    in_containerd: Vec<String>,
+    in_backend: Vec<String>,
 }
 
-async fn everything(client: &Client, containerd: &Containerd) -> Everything {
+async fn everything(client: &Client, world: &World) -> Everything {
     let images = client
         .list_images(ListImagesRequest::default())
         .await
@@ -45,7 +45,12 @@ async fn everything(client: &Client, containerd: &Containerd) -> Everything {
             .await
             .last()
             .map_or(0, |event| event.sequence),
-        in_containerd: in_containerd(containerd).await,
+        in_backend: match Backend::of_this_run() {
+            Backend::Containerd => in_containerd(&world.containerd).await,
+            Backend::Local | Backend::LocalBy(_) => {
+                in_state(&world.wharfd.state_dir().join("local"))
+            }
+        },
     }
 }
 
@@ -60,6 +65,20 @@ async fn in_containerd(containerd: &Containerd) -> Vec<String> {
     all
 }
 
+/// Every file that the local backend has but for what containers write, which is not the server's.
+fn in_state(directory: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !path.ends_with("upper") {
+            all.extend(in_state(&path));
+        }
+        all.push(path.display().to_string());
+    }
+    all.sort_unstable();
+    all
+}
+
 /// Runs a scenario that must change nothing, with one running container to attack.
 fn changes_nothing(body: impl AsyncFnOnce(&Client)) {
     attack(async |client, _| body(client).await);
@@ -70,13 +89,13 @@ fn attack(body: impl AsyncFnOnce(&Client, &Path)) {
     scenario(async |world| {
         let client = world.up().await;
         client.run(VICTIM, spec::PATIENT).await.unwrap();
-        let before = everything(&client, &world.containerd).await;
+        let before = everything(&client, world).await;
         let pid = world.wharfd.pid();
         body(&client, &world.wharfd.socket()).await;
         // Over a connection of its own, as the next client would.
         let next = world.wharfd.client();
         next.get_version(GetVersionRequest {}).await.unwrap();
-        assert_eq!(everything(&next, &world.containerd).await, before);
+        assert_eq!(everything(&next, world).await, before);
         assert_eq!(spooled(world), Vec::<PathBuf>::new(), "archives are left");
         assert!(
             Path::new(&format!("/proc/{pid}")).exists(),

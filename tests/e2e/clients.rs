@@ -45,7 +45,7 @@ async fn python(world: &World, program: &str, argument: impl AsRef<OsStr>) {
 #[test]
 fn a_python_program_leads_a_full_lifecycle_and_reads_the_errors_details() {
     scenario(async |world| {
-        world.containerd.start().await;
+        world.start_backend().await;
         world.wharfd.start().await;
         let archive = world.directory().join("busybox.tar");
         fs::write(&archive, image::busybox()).unwrap();
@@ -127,7 +127,7 @@ fn to_json(request: Option<Request>) -> Value {
 #[test]
 fn grpcurl_leads_a_full_lifecycle_by_reflection_alone() {
     scenario(async |world| {
-        world.containerd.start().await;
+        world.start_backend().await;
         world.wharfd.start().await;
         let grpcurl = Grpcurl(world);
         let socket = world.wharfd.socket();

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use crate::clients::tool;
 use crate::harness::process::Daemon;
 use crate::harness::wait::so;
-use crate::harness::{World, binaries, image, process, scenario, until};
+use crate::harness::{Backend, World, binaries, image, process, scenario, until};
 
 const LONGEST: Duration = Duration::from_secs(120);
 const IMAGE: &str = "busybox:test";
@@ -187,7 +187,7 @@ fn files_go_in_and_out_of_a_container() {
 #[test]
 fn images_brings_an_archive_in_under_a_name() {
     scenario(async |world| {
-        world.containerd.start().await;
+        world.start_backend().await;
         let client = world.wharfd.start().await;
         let archive = world.directory().join("busybox.tar");
         fs::write(&archive, image::busybox()).unwrap();
@@ -230,7 +230,7 @@ fn system_tells_what_the_server_is_and_can_do() {
         must_say(
             &text,
             &[
-                "wharfd 0.1.0 on containerd",
+                &format!("wharfd 0.1.0 on {}", Backend::of_this_run().name()),
                 "can ",
                 "limit ",
                 "you are uid:",

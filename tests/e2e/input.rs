@@ -5,7 +5,7 @@ use wharf_api::ErrorReason;
 use wharf_api::v1::{self, CreateContainerRequest, write_stdin_request::Target};
 
 use crate::harness::streams::Joined;
-use crate::harness::{Client, scenario, spec};
+use crate::harness::{Client, containerd_only, scenario, spec};
 use crate::proxy::Fault;
 
 /// Runs `cat` with its input open and nobody attached.
@@ -113,7 +113,7 @@ fn a_repeat_of_the_write_that_closed_the_input_has_its_answer_and_writes_nothing
 #[test]
 fn an_end_of_input_that_containerd_did_not_hear_of_can_be_sent_again() {
     const CLOSE_IO: &str = "/containerd.services.tasks.v1.Tasks/CloseIO";
-    scenario(async |world| {
+    containerd_only("the call is one of containerd", async |world| {
         let proxy = world.behind_a_proxy();
         let client = world.up().await;
         run_cat(&client).await;

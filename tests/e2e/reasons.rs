@@ -21,7 +21,7 @@ use futures_util::FutureExt as _;
 use wharf_api::ErrorReason;
 
 use crate::error_table;
-use crate::harness::{Client, Refusal, scenario};
+use crate::harness::{Client, Refusal, containerd_only, scenario};
 use crate::proxy::Proxy;
 use by_fake::FakeServer;
 use by_proxy::Between;
@@ -214,7 +214,7 @@ fn reasons_of_calls_are_produced() {
 
 #[test]
 fn reasons_of_a_backend_that_misbehaves_are_produced() {
-    scenario(async |world| {
+    containerd_only("a proxy stands in front of containerd", async |world| {
         let through = world.directory().join("proxy.sock");
         let between = &Between {
             proxy: Proxy::start(&through, &world.containerd.socket()),

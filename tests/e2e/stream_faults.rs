@@ -257,7 +257,7 @@ fn faults_of_a_keeper_that_is_late_let_nobody_resume_in_the_wrong_place() {
             .unwrap();
         world.wharfd.kill();
         keeper::signal(world.directory(), Signal::STOP);
-        let client = world.wharfd.start().await;
+        let client = world.wharfd.start_without_backend().await;
         let again = v1::AttachOptions {
             stdin: true,
             resume: vec![v1::StreamOffset {

@@ -12,7 +12,7 @@ use wharf_api::metadata::{REQUEST_ID, TRACEPARENT};
 use wharf_api::v1::{self, event};
 
 use crate::cli::{Wharf, tell};
-use crate::harness::{Client, Options, World, image, scenario, spec};
+use crate::harness::{Client, Options, World, containerd_only, image, scenario, spec};
 use collector::{Collector, Span};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -82,7 +82,7 @@ fn must_be_below_the_caller(spans: &[Span], call: &str) {
 
 #[test]
 fn a_call_and_what_it_asks_of_containerd_are_one_trace_below_the_callers_span() {
-    scenario(async |world| {
+    containerd_only("it follows calls to containerd", async |world| {
         let (client, collector) = traced(world).await;
         let mut containers = client.containers();
         let request = around(create("web"), "traced-1", TRACE);
@@ -131,7 +131,7 @@ fn a_call_and_what_it_asks_of_containerd_are_one_trace_below_the_callers_span() 
 
 #[test]
 fn a_stop_and_a_deletion_are_traced_to_their_ends() {
-    scenario(async |world| {
+    containerd_only("it follows calls to containerd", async |world| {
         let (client, collector) = traced(world).await;
         let id = client.run("web", spec::PATIENT).await.unwrap().id;
         let mut containers = client.containers();
@@ -176,7 +176,7 @@ fn a_stop_and_a_deletion_are_traced_to_their_ends() {
 
 #[test]
 fn containerd_is_told_the_trace_and_the_request() {
-    scenario(async |world| {
+    containerd_only("it follows calls to containerd", async |world| {
         let collector = Collector::start().await;
         let proxy = world.behind_a_proxy();
         let (trace_to, through) = (trace_to(&collector), world.directory().join("proxy.sock"));
@@ -217,7 +217,7 @@ fn containerd_is_told_the_trace_and_the_request() {
 
 #[test]
 fn the_command_line_passes_the_trace_of_its_surroundings_on() {
-    scenario(async |world| {
+    containerd_only("it follows calls to containerd", async |world| {
         let (_, collector) = traced(world).await;
         let wharf = Wharf::of(world);
         let mut command = wharf.command(["--request-id", "cli", "create", "busybox:test"]);
@@ -239,7 +239,7 @@ fn the_command_line_passes_the_trace_of_its_surroundings_on() {
 #[test]
 fn a_call_without_a_usable_trace_begins_one_and_nothing_else_is_sent() {
     const MARK: &str = "RAW-MARK-OF-A-BAD-ID";
-    scenario(async |world| {
+    containerd_only("it follows calls to containerd", async |world| {
         let (client, collector) = traced(world).await;
         let id = client.create("web", &["true"]).await.unwrap().id;
         let trace = client.events_of(&id).await[0]

@@ -48,6 +48,9 @@ pub(crate) fn run(args: &Args) -> Result<(), StartError> {
     // one, or to open what it runs from.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|error| StartError::when("hiding from containers")(error.into()))?;
+    // What a helper has made outlives it, and is ours then.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|error| StartError::when("taking over what helpers leave")(error.into()))?;
     match args.resume {
         Some(state) => resume(args, signals, state),
         None => begin(args, signals),

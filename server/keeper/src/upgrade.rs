@@ -20,6 +20,7 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 use wharf_keeper::segment::{Limits, Positions, ProcessExit};
 
+use crate::control::Role;
 use crate::link::{Debts, Finished};
 use crate::sys;
 
@@ -60,6 +61,11 @@ pub(crate) enum SavedProcess {
         pidfd: RawFd,
         reports: RawFd,
         ready: bool,
+        role: Role,
+    },
+    Helping {
+        pid: u32,
+        pidfd: RawFd,
     },
     Running {
         pid: u32,

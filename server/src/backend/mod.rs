@@ -7,6 +7,7 @@ pub mod containerd;
 mod contract;
 pub mod fake;
 pub mod local;
+mod oci_runtime;
 pub mod proc;
 mod sources;
 

@@ -44,14 +44,28 @@ fn program(rules: &[LinuxDeviceCgroup]) -> Vec<Instruction> {
         Instruction::load_word(MINOR, CONTEXT, 8),
     ];
     for rule in rules.iter().rev() {
-        program.extend(decide(rule));
+        let (conditions, verdict) = decide(rule);
+        let is_last = conditions.is_empty();
+        program.extend(conditions);
+        program.extend(verdict);
+        if is_last {
+            // The kernel refuses a program that has more behind that.
+            return program;
+        }
     }
-    program.extend([Instruction::set(RESULT, 0), Instruction::exit()]);
+    program.extend(verdict(false));
     program
 }
 
-/// Each condition that does not hold skips the rest of the rule.
-fn decide(rule: &LinuxDeviceCgroup) -> Vec<Instruction> {
+fn verdict(allow: bool) -> [Instruction; 2] {
+    [
+        Instruction::set(RESULT, i32::from(allow)),
+        Instruction::exit(),
+    ]
+}
+
+/// A rule's conditions and verdict. Each condition that does not hold skips the rest of the rule.
+fn decide(rule: &LinuxDeviceCgroup) -> (Vec<Instruction>, [Instruction; 2]) {
     let mut conditions = Vec::new();
     match rule.typ() {
         Some(LinuxDeviceType::B) => conditions.push(Condition::Is(KIND, BLOCK)),
@@ -71,16 +85,14 @@ fn decide(rule: &LinuxDeviceCgroup) -> Vec<Instruction> {
         }
     }
     let length: usize = conditions.iter().map(Condition::length).sum();
-    // The verdict itself is two more.
-    let mut left = i16::try_from(length + 2).unwrap_or(i16::MAX);
-    let mut rule_program = Vec::with_capacity(length + 2);
+    let verdict = verdict(rule.allow());
+    let mut left = i16::try_from(length + verdict.len()).unwrap_or(i16::MAX);
+    let mut all = Vec::with_capacity(length);
     for condition in conditions {
         left -= i16::try_from(condition.length()).unwrap_or(0);
-        rule_program.extend(condition.instructions(left));
+        all.extend(condition.instructions(left));
     }
-    rule_program.push(Instruction::set(RESULT, i32::from(rule.allow())));
-    rule_program.push(Instruction::exit());
-    rule_program
+    (all, verdict)
 }
 
 fn access(letters: &str) -> i32 {

@@ -183,7 +183,7 @@ async fn an_oom_kill_is_told_and_counted() {
     let cgroup = world.cgroups.create("a", &limits).unwrap();
     let notices = cgroup.oom_notices().unwrap();
     assert_eq!(cgroup.oom_kills(), Some(0));
-    let mut child = inside(&cgroup, "exec tail -c 200000000 /dev/zero");
+    let mut child = inside(&cgroup, "x=$(head -c 200000000 /dev/zero | tr \\\\0 x)");
     let told = tokio::time::timeout(Duration::from_secs(20), notices.next());
     told.await.unwrap().unwrap();
     child.wait().unwrap();

@@ -87,6 +87,11 @@ impl Calls {
         Err(StdioError::unavailable(&detail))
     }
 
+    /// Whether the keeper is there; changes are seen.
+    pub(super) fn is_up(&self) -> watch::Receiver<bool> {
+        self.is_up.clone()
+    }
+
     pub(super) async fn call(&self, call: Call) -> Result<Answered, StdioError> {
         self.call_with(call, Vec::new()).await
     }

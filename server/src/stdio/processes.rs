@@ -17,6 +17,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use thiserror::Error;
+use tokio::sync::watch;
 use wharf_keeper::protocol::launch::{LaunchStep, Plan};
 use wharf_keeper::protocol::{Answer, Call, Launch, ProcessState, Refusal};
 use wharf_keeper::segment::ProcessExit;
@@ -195,6 +196,7 @@ impl Processes {
             seccomp: order.filter.is_some(),
             cgroup: order.cgroup.is_some(),
             join: order.join.is_some(),
+            helper: false,
         };
         let extras = [order.filter, order.cgroup, order.join];
         let descriptors = [plan].into_iter().chain(extras.into_iter().flatten());
@@ -208,20 +210,7 @@ impl Processes {
             .map_err(LaunchError::Unknown)?;
         let (pid, descriptors) = match answered {
             (Answer::Launched { pid }, descriptors) => (pid, descriptors),
-            (Answer::NotLaunched { step, index, errno }, _) => {
-                return Err(LaunchError::Failed {
-                    step,
-                    index: usize::try_from(index).unwrap_or(usize::MAX),
-                    errno: (errno != 0).then(|| Errno::from_raw_os_error(errno)),
-                });
-            }
-            (Answer::Refused { reason, detail }, _) => {
-                return Err(LaunchError::NotAsked(StdioError::Refused {
-                    reason,
-                    detail,
-                }));
-            }
-            _ => return Err(LaunchError::Unknown(StdioError::Confused)),
+            (answer, _) => return Err(not_launched(answer)),
         };
         let mut descriptors = descriptors.into_iter();
         let pidfd = descriptors
@@ -236,6 +225,50 @@ impl Processes {
             stream: stream.into(),
             known,
         })
+    }
+
+    /// Runs a helper that makes the process of a stream, to its end.
+    ///
+    /// # Errors
+    /// [`LaunchError`].
+    pub async fn help(&self, order: Order<'_>) -> Result<ProcessExit, LaunchError> {
+        let refused = |source: io::Error| LaunchError::NotAsked(StdioError::unavailable(&source));
+        let plan = sealed(order.plan).map_err(refused)?;
+        let launch = Launch {
+            stream: order.stream.to_owned(),
+            seccomp: false,
+            cgroup: false,
+            join: false,
+            helper: true,
+        };
+        self.calls.ready().await.map_err(LaunchError::NotAsked)?;
+        let answered = self
+            .calls
+            .call_within(LAUNCH, Call::Launch(launch), vec![plan])
+            .await
+            .map_err(LaunchError::Unknown)?;
+        match answered.0 {
+            Answer::Helped { exit } => Ok(exit),
+            answer => Err(not_launched(answer)),
+        }
+    }
+
+    /// Hands over the terminal that a helper has made for a stream's process.
+    ///
+    /// # Errors
+    /// [`StdioError`].
+    pub async fn give_terminal(&self, stream: &str, terminal: OwnedFd) -> Result<(), StdioError> {
+        let copy = terminal
+            .try_clone()
+            .map_err(|error| StdioError::unavailable(&error))?;
+        let call = Call::Terminal {
+            stream: stream.to_owned(),
+        };
+        done(self.calls.call_with(call, vec![copy]).await?.0)?;
+        if let Some(stream) = self.streams.get(stream) {
+            stream.has_terminal(terminal);
+        }
+        Ok(())
     }
 
     /// Takes up a process that runs, whoever launched it.
@@ -323,6 +356,12 @@ impl Processes {
         done(self.calls.call(call).await?.0)
     }
 
+    /// Whether the keeper is there; changes are seen.
+    #[must_use]
+    pub fn is_up(&self) -> watch::Receiver<bool> {
+        self.calls.is_up()
+    }
+
     /// Waits until the keeper is there.
     ///
     /// # Errors
@@ -347,6 +386,20 @@ impl Processes {
     /// Lets the keeper kill the process of a stream and forget the stream.
     pub async fn discard(&self, stream: &str) {
         super::stream::close(&self.calls, stream).await;
+    }
+}
+
+fn not_launched(answer: Answer) -> LaunchError {
+    match answer {
+        Answer::NotLaunched { step, index, errno } => LaunchError::Failed {
+            step,
+            index: usize::try_from(index).unwrap_or(usize::MAX),
+            errno: (errno != 0).then(|| Errno::from_raw_os_error(errno)),
+        },
+        Answer::Refused { reason, detail } => {
+            LaunchError::NotAsked(StdioError::Refused { reason, detail })
+        }
+        _ => LaunchError::Unknown(StdioError::Confused),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::harness::{World, scenario};
 
 /// A server without any image, and an archive beside it.
 async fn without_images(world: &mut World) -> (Wharf, String) {
-    world.containerd.start().await;
+    world.start_backend().await;
     world.wharfd.start().await;
     let archive = world.directory().join("busybox.tar");
     fs::write(&archive, busybox()).unwrap();

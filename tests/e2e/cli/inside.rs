@@ -5,7 +5,7 @@ use std::fs;
 use super::look::{Main, Window};
 use super::up;
 use crate::harness::containerd::bundles;
-use crate::harness::scenario;
+use crate::harness::{containerd_only, scenario};
 
 #[test]
 fn environment_user_groups_directory_and_host_name_are_those_of_the_flags() {
@@ -153,14 +153,17 @@ fn memory_is_mounted_with_its_size_and_mode() {
 
 #[test]
 fn annotations_reach_the_runtime() {
-    scenario(async |world| {
-        let wharf = up(world).await;
-        let flags = "--name noted --annotation org.example.team=storage";
-        let id = wharf.run_script(flags, "exec sleep 3600").await;
-        let shown = &wharf.inspect("noted").await["spec"]["annotations"];
-        assert_eq!(shown["org.example.team"], "storage");
-        let bundle = bundles(world.directory()).join(id).join("config.json");
-        let config = super::parse("config.json", &fs::read_to_string(bundle).unwrap());
-        assert_eq!(config["annotations"]["org.example.team"], "storage");
-    });
+    containerd_only(
+        "its bundle shows what the runtime was told",
+        async |world| {
+            let wharf = up(world).await;
+            let flags = "--name noted --annotation org.example.team=storage";
+            let id = wharf.run_script(flags, "exec sleep 3600").await;
+            let shown = &wharf.inspect("noted").await["spec"]["annotations"];
+            assert_eq!(shown["org.example.team"], "storage");
+            let bundle = bundles(world.directory()).join(id).join("config.json");
+            let config = super::parse("config.json", &fs::read_to_string(bundle).unwrap());
+            assert_eq!(config["annotations"]["org.example.team"], "storage");
+        },
+    );
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{IMAGE, up};
-use crate::harness::scenario;
+use crate::harness::{Backend, scenario};
 
 #[test]
 fn every_listing_is_json_with_the_names_of_the_api() {
@@ -27,7 +27,7 @@ fn every_listing_is_json_with_the_names_of_the_api() {
         assert_eq!(wharf.json("images").await.len(), 1);
         let info = &wharf.json("info").await[0];
         assert_eq!(info["containers"]["STATE_RUNNING"], 1);
-        assert_eq!(info["backend"], "containerd");
+        assert_eq!(info["backend"], Backend::of_this_run().name());
         let principal = format!("uid:{}", rustix::process::getuid().as_raw());
         assert_eq!(info["principal"], principal);
 
@@ -54,7 +54,11 @@ fn versions_and_information_are_told_to_people_too() {
                 "no {line:?} in {version}"
             );
         }
-        assert!(version.contains(" Backend:  containerd "), "{version}");
+        let backend = Backend::of_this_run().name();
+        assert!(
+            version.contains(&format!(" Backend:  {backend} ")),
+            "{version}"
+        );
         let report = &wharf.json("version").await[0];
         assert_eq!(report["client"]["version"], report["server"]["version"]);
         assert_eq!(report["server"]["apiPackages"], json!(["wharf.v1"]));
@@ -62,7 +66,7 @@ fn versions_and_information_are_told_to_people_too() {
         wharf.ok("create --name idle busybox:test").await;
         let info = wharf.ok("info").await;
         for line in [
-            "Backend: containerd",
+            &format!("Backend: {backend}"),
             "Containers: 1",
             " Created: 1",
             " BackendReady: true",

@@ -27,10 +27,6 @@ fn a_wrong_flag_is_one_line_and_code_two() {
                 "listen: tcp://0.0.0.0:7780 is not loopback",
             ),
             ("--backend podman", "backend: \"podman\""),
-            (
-                "--backend local",
-                "backend: local comes with a later version",
-            ),
             ("--log-format xml", "log-format: \"xml\""),
             ("--drain-timeout soon", "soon"),
             ("--stop-grace-period -1", "-1"),
@@ -60,7 +56,7 @@ fn a_wrong_environment_is_one_line_and_code_two() {
             ("WHARF_LOG_FORMAT", "xml", "xml"),
             ("WHARF_DRAIN_TIMEOUT", "soon", "soon"),
             ("WHARF_JOURNAL_BYTES", "lots", "lots"),
-            ("WHARF_BACKEND", "local", "later version"),
+            ("WHARF_BACKEND", "docker", "neither containerd nor local"),
             (
                 "WHARF_CONFIG",
                 "/nonexistent/wharfd.toml",

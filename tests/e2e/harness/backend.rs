@@ -12,6 +12,14 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// What the server calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Containerd => "containerd",
+            Self::Local | Self::LocalBy(_) => "local",
+        }
+    }
+
     /// containerd, unless the environment says otherwise.
     pub fn of_this_run() -> Self {
         match std::env::var("WHARF_TEST_BACKEND").as_deref() {

@@ -119,12 +119,17 @@ impl World {
 
     /// Containerd and `wharfd` running, with the busybox image.
     pub async fn up(&mut self) -> Client {
-        if Backend::of_this_run() == Backend::Containerd {
-            self.containerd.start().await;
-        }
+        self.start_backend().await;
         let client = self.wharfd.start().await;
         client.import(image::busybox()).await.unwrap();
         client
+    }
+
+    /// Starts what the server needs beside itself.
+    pub async fn start_backend(&mut self) {
+        if Backend::of_this_run() == Backend::Containerd {
+            self.containerd.start().await;
+        }
     }
 
     /// Deletes every container through the API, stops the server, and proves that nothing is left.

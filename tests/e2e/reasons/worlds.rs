@@ -10,6 +10,7 @@ use futures_util::future::select_all;
 use futures_util::stream;
 use rusqlite::Connection;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::process::Signal;
 use wharf_api::ErrorReason;
 use wharf_api::v1::watch_events_request::Start;
 use wharf_api::v1::{
@@ -19,7 +20,7 @@ use wharf_server::model::limits::MAX_FILE_CALLS;
 
 use crate::harness::client::answer;
 use crate::harness::wait::so;
-use crate::harness::{Client, Refusal, World, keeper, scenario, until};
+use crate::harness::{Backend, Client, Refusal, World, keeper, scenario, until};
 use crate::proxy::{Fault, Proxy};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -50,8 +51,13 @@ pub fn container_failed(id: &str) -> Refusal {
         let client = world.up().await;
         let container = client.create("lost", &["true"]).await.unwrap();
         world.wharfd.stop().await;
-        let removal = ["containers", "delete", container.id.as_str()];
-        world.containerd.ctr(&removal).await;
+        if world.containerd.is_running() {
+            let removal = ["containers", "delete", container.id.as_str()];
+            world.containerd.ctr(&removal).await;
+        } else {
+            let roots = world.wharfd.state_dir().join("local/roots");
+            std::fs::remove_dir_all(roots.join(&container.id)).unwrap();
+        }
         let client = world.wharfd.start().await;
         client.with_id(id).start("lost").await.unwrap_err()
     })
@@ -161,8 +167,15 @@ pub fn server_draining(id: &str) -> Refusal {
     })
 }
 
-/// The server has not heard yet what containerd has.
+/// The server has not heard yet what its backend has.
 pub fn server_starting(id: &str) -> Refusal {
+    match Backend::of_this_run() {
+        Backend::Containerd => starting_without_containerd(id),
+        Backend::Local | Backend::LocalBy(_) => starting_without_the_keeper(id),
+    }
+}
+
+fn starting_without_containerd(id: &str) -> Refusal {
     produced(async |world| {
         let through = world.directory().join("proxy.sock");
         let proxy = Proxy::start(&through, &world.containerd.socket());
@@ -170,13 +183,7 @@ pub fn server_starting(id: &str) -> Refusal {
         world.containerd.start().await;
         proxy.fail(LIST_TASKS, Fault::Hang);
         world.wharfd.launch();
-        let client = world.wharfd.client().with_id(id);
-        let refusal = until("it listens", SOON, async || {
-            let refusal = client.info().await.expect_err("it serves already");
-            so(refusal.reason.is_some(), || refusal.to_string())?;
-            Ok(refusal)
-        })
-        .await;
+        let refusal = refused_while_starting(world, id).await;
         proxy.heal();
         proxy.cut();
         world.wharfd.ready().await;
@@ -185,6 +192,29 @@ pub fn server_starting(id: &str) -> Refusal {
         world.configure(|_| {});
         refusal
     })
+}
+
+fn starting_without_the_keeper(id: &str) -> Refusal {
+    produced(async |world| {
+        world.up().await;
+        world.wharfd.kill();
+        keeper::signal(world.directory(), Signal::STOP);
+        world.wharfd.launch();
+        let refusal = refused_while_starting(world, id).await;
+        keeper::signal(world.directory(), Signal::CONT);
+        world.wharfd.ready().await;
+        refusal
+    })
+}
+
+async fn refused_while_starting(world: &World, id: &str) -> Refusal {
+    let client = world.wharfd.client().with_id(id);
+    until("it listens", SOON, async || {
+        let refusal = client.info().await.expect_err("it serves already");
+        so(refusal.reason.is_some(), || refusal.to_string())?;
+        Ok(refusal)
+    })
+    .await
 }
 
 /// The disk with the server's state is full.

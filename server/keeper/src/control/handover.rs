@@ -67,6 +67,7 @@ impl Control {
                 pidfd,
                 reports,
                 ready,
+                role,
             } => {
                 let child = Child {
                     pid,
@@ -77,11 +78,22 @@ impl Control {
                     child,
                     waiter: None,
                     ready,
+                    role,
                 };
                 self.expect_reports(key, launching);
                 Ok(())
             }
             SavedProcess::Running { pid, pidfd } => self.watch_end(key, pid, sys::adopt(pidfd)?),
+            // Nobody waits for it any more, and what it makes is nobody's.
+            SavedProcess::Helping { pid, pidfd } => {
+                let process = Process::Helping {
+                    pid,
+                    pidfd: sys::adopt(pidfd)?,
+                    waiter: None,
+                };
+                self.let_go_of(process);
+                Ok(())
+            }
             SavedProcess::Ended { pid, exit } => {
                 if let Some(entry) = self.table.get_mut(key) {
                     entry.process = Some(Process::Ended { pid, exit });

@@ -22,7 +22,7 @@ use wharf_keeper::protocol::{
 };
 
 use self::connection::{Alive, Connection, Peer};
-pub(crate) use self::processes::{Launching, Process};
+pub(crate) use self::processes::{Launching, Process, Role};
 use self::table::{ConnectionId, Entry, Finish, Phase, Table, Waiter};
 use crate::args::Args;
 use crate::drain::{Drain, Stopped};
@@ -94,6 +94,8 @@ pub(crate) struct Control {
     connections: BTreeMap<ConnectionId, Connection>,
     next_connection: ConnectionId,
     next_key: Key,
+    /// Helpers, which belong to no stream's life.
+    helpers: HashMap<Key, Option<Process>>,
     /// Children on their way out that belong to no stream (any more).
     unclaimed: HashMap<Key, OwnedFd>,
     idle_since: Instant,
@@ -117,6 +119,7 @@ impl Control {
             connections: BTreeMap::new(),
             next_connection: FIRST_CONNECTION,
             next_key: 0,
+            helpers: HashMap::new(),
             unclaimed: HashMap::new(),
             idle_since: Instant::now(),
             buffer: vec![0; MAX_MESSAGE_BYTES],
@@ -157,8 +160,7 @@ impl Control {
     }
 
     fn new_progress(&mut self, taken: Option<u64>) -> Arc<Progress> {
-        let key = self.next_key;
-        self.next_key += 1;
+        let key = self.new_key();
         Arc::new(Progress::new(key, taken))
     }
 

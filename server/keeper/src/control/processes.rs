@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! Launch --> Launching --exec--> Running --end--> Ended
-//!                |                  ^
-//!                +-- failed: none   +-- Watch: of another keeper
+//!               | |                 ^
+//!               | +-- failed: none  +-- Watch: of another keeper, or made by a helper
+//!               +-- helper: Helping --end--> none
 //! ```
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
 use rustix::termios::Winsize;
 use wharf_keeper::protocol::launch::LaunchStep;
 use wharf_keeper::protocol::{Answer, Launch, ProcessState, Refusal};
@@ -35,6 +36,12 @@ pub(crate) enum Process {
     Launching(Launching),
     /// It runs.
     Running { pid: u32, pidfd: OwnedFd },
+    /// It makes the stream's process, and is not it.
+    Helping {
+        pid: u32,
+        pidfd: OwnedFd,
+        waiter: Option<Waiter>,
+    },
     /// It is over.
     Ended { pid: u32, exit: ProcessExit },
 }
@@ -47,6 +54,16 @@ pub(crate) struct Launching {
     pub(crate) waiter: Option<Waiter>,
     /// Whether all that is left is the exec.
     pub(crate) ready: bool,
+    pub(crate) role: Role,
+}
+
+/// What a child is to the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) enum Role {
+    /// Its process.
+    Process,
+    /// What makes its process.
+    Helper,
 }
 
 /// How a launch has ended.
@@ -65,6 +82,7 @@ impl Process {
         let (pid, launched, exit) = match self {
             Self::Launching(launching) => (launching.child.pid, false, None),
             Self::Running { pid, .. } => (*pid, true, None),
+            Self::Helping { pid, .. } => (*pid, false, None),
             Self::Ended { pid, exit } => (*pid, true, Some(*exit)),
         };
         ProcessState {
@@ -77,11 +95,18 @@ impl Process {
     /// For the process that continues this one.
     pub(crate) fn saved(&self) -> SavedProcess {
         match self {
-            Self::Launching(Launching { child, ready, .. }) => SavedProcess::Launching {
+            Self::Launching(Launching {
+                child, ready, role, ..
+            }) => SavedProcess::Launching {
                 pid: child.pid,
                 pidfd: child.pidfd.as_raw_fd(),
                 reports: child.reports.as_raw_fd(),
                 ready: *ready,
+                role: *role,
+            },
+            Self::Helping { pid, pidfd, .. } => SavedProcess::Helping {
+                pid: *pid,
+                pidfd: pidfd.as_raw_fd(),
             },
             Self::Running { pid, pidfd } => SavedProcess::Running {
                 pid: *pid,
@@ -98,7 +123,7 @@ impl Process {
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = &OwnedFd> {
         let reports = match self {
             Self::Launching(launching) => Some(&launching.child.reports),
-            Self::Running { .. } | Self::Ended { .. } => None,
+            Self::Running { .. } | Self::Helping { .. } | Self::Ended { .. } => None,
         };
         self.pidfd().into_iter().chain(reports)
     }
@@ -106,7 +131,7 @@ impl Process {
     fn pidfd(&self) -> Option<&OwnedFd> {
         match self {
             Self::Launching(launching) => Some(&launching.child.pidfd),
-            Self::Running { pidfd, .. } => Some(pidfd),
+            Self::Running { pidfd, .. } | Self::Helping { pidfd, .. } => Some(pidfd),
             Self::Ended { .. } => None,
         }
     }
@@ -128,10 +153,10 @@ impl Control {
         descriptors: Vec<OwnedFd>,
     ) -> Handled {
         let entry = self.table.open(&launch.stream).ok_or(unknown())?;
-        if entry.process.is_some() {
+        if entry.process.is_some() && !launch.helper {
             return Err(Refused::told(Refusal::Process, ""));
         }
-        let key = entry.progress.key;
+        let mut key = entry.progress.key;
         let (plan, extras) = sort(launch, descriptors)?;
         let child = match launch::launch(plan, extras) {
             Ok(child) => child,
@@ -147,10 +172,19 @@ impl Control {
                 return Err(Refused::told(Refusal::Invalid, error.to_string()));
             }
         };
+        if launch.helper {
+            key = self.new_key();
+            self.helpers.insert(key, None);
+        }
         let launching = Launching {
             child,
             waiter: Some(waiter),
             ready: false,
+            role: if launch.helper {
+                Role::Helper
+            } else {
+                Role::Process
+            },
         };
         self.expect_reports(key, launching);
         Ok(Outcome::Later)
@@ -161,8 +195,8 @@ impl Control {
         let watched = self
             .poller
             .add(&launching.child.reports, REPORTS | key, EventFlags::IN);
-        if let Some(entry) = self.table.get_mut(key) {
-            entry.process = Some(Process::Launching(launching));
+        if let Some(process) = self.process_of(key) {
+            *process = Some(Process::Launching(launching));
         }
         if let Err(error) = watched {
             let errno = error.raw_os_error().unwrap_or_default();
@@ -201,6 +235,16 @@ impl Control {
             entry.process = Some(Process::Running { pid, pidfd });
         }
         Ok(())
+    }
+
+    pub(super) fn take_terminal(&mut self, stream: &str, mut descriptors: Vec<OwnedFd>) -> Handled {
+        let entry = self.table.open(stream).ok_or(unknown())?;
+        let key = entry.progress.key;
+        let terminal = descriptors
+            .pop()
+            .ok_or(Refused::told(Refusal::System, "no descriptor came"))?;
+        self.give_terminal(key, terminal);
+        Ok(Outcome::Answer(Answer::Done {}))
     }
 
     pub(super) fn signal(&mut self, stream: &str, number: u8) -> Handled {
@@ -244,10 +288,7 @@ impl Control {
 
     fn on_reports(&mut self, key: Key) {
         loop {
-            let Some(entry) = self.table.get_mut(key) else {
-                return;
-            };
-            let Some(Process::Launching(launching)) = &mut entry.process else {
+            let Some(Some(Process::Launching(launching))) = self.process_of(key) else {
                 return;
             };
             let outcome = match launch::receive(&launching.child.reports) {
@@ -304,6 +345,9 @@ impl Control {
         let Some(launching) = self.take_launching(key) else {
             return;
         };
+        if launching.role == Role::Helper {
+            return self.helping(key, launching);
+        }
         let Child { pid, pidfd, .. } = launching.child;
         let mut descriptors: Vec<OwnedFd> = pidfd.try_clone().into_iter().collect();
         if let Err(error) = self.watch_end(key, pid, pidfd) {
@@ -332,11 +376,68 @@ impl Control {
         }
     }
 
+    fn helping(&mut self, key: Key, launching: Launching) {
+        let Child { pid, pidfd, .. } = launching.child;
+        let waiter = launching.waiter;
+        let watched = self.poller.add(&pidfd, PROCESS | key, EventFlags::IN);
+        if let Some(process) = self.process_of(key) {
+            *process = Some(Process::Helping { pid, pidfd, waiter });
+        }
+        if watched.is_err() {
+            self.on_end(key);
+        }
+    }
+
+    /// A helper is over.
+    fn helped(&mut self, key: Key, status: ProcessStatus) {
+        let Some(Some(Process::Helping { pidfd, waiter, .. })) = self.helpers.remove(&key) else {
+            return;
+        };
+        self.poller.remove(&pidfd);
+        let exit = ProcessExit {
+            time: now(),
+            status,
+        };
+        if let Some(waiter) = waiter {
+            self.tell(waiter, Answer::Helped { exit });
+        }
+        self.reap_strays();
+    }
+
+    /// What helpers have left behind and nobody watches.
+    fn reap_strays(&mut self) {
+        while let Some(pid) = sys::child::first_zombie() {
+            let streams = self.table.iter().filter_map(|entry| entry.process.as_ref());
+            let helpers = self.helpers.values().flatten();
+            let mut known = streams.chain(helpers).map(|process| process.state().pid);
+            // One that is watched is told of by its descriptor, and so are those on their way out.
+            if known.any(|known| known == pid) || !self.unclaimed.is_empty() {
+                return;
+            }
+            sys::child::reap(pid);
+        }
+    }
+
+    /// Where the process of a stream, or a helper, is.
+    fn process_of(&mut self, key: Key) -> Option<&mut Option<Process>> {
+        match self.table.get_mut(key) {
+            Some(entry) => Some(&mut entry.process),
+            None => self.helpers.get_mut(&key),
+        }
+    }
+
+    pub(super) fn new_key(&mut self) -> Key {
+        let key = self.next_key;
+        self.next_key += 1;
+        key
+    }
+
     /// It is not, and nothing may be left of it.
     fn launch_failed(&mut self, key: Key, step: LaunchStep, index: u32, errno: i32) {
         let Some(launching) = self.take_launching(key) else {
             return;
         };
+        self.helpers.remove(&key);
         // It is on its way out, if it is not stuck; it was never more than a copy of this process.
         let _ = pidfd_send_signal(&launching.child.pidfd, Signal::KILL);
         self.reap_later(launching.child.pidfd);
@@ -347,14 +448,14 @@ impl Control {
     }
 
     fn take_launching(&mut self, key: Key) -> Option<Launching> {
-        let entry = self.table.get_mut(key)?;
-        match entry.process.take() {
+        let process = self.process_of(key)?;
+        match process.take() {
             Some(Process::Launching(launching)) => {
                 self.poller.remove(&launching.child.reports);
                 Some(launching)
             }
             other => {
-                entry.process = other;
+                *process = other;
                 None
             }
         }
@@ -367,20 +468,36 @@ impl Control {
             let _ = reap(&pidfd);
             return;
         }
-        let Some(entry) = self.table.get_mut(key) else {
-            return;
+        let process = match self.table.get(key) {
+            Some(entry) => entry.process.as_ref(),
+            None => self.helpers.get(&key).and_then(Option::as_ref),
         };
-        let Some(Process::Running { pid, pidfd }) = &entry.process else {
-            return;
+        let (pid, pidfd, role) = match process {
+            Some(Process::Running { pid, pidfd }) => (*pid, pidfd, Role::Process),
+            Some(Process::Helping { pid, pidfd, .. }) => (*pid, pidfd, Role::Helper),
+            Some(Process::Launching(_) | Process::Ended { .. }) | None => return,
         };
-        let pid = *pid;
-        let Some(status) = reap(pidfd) else {
-            return;
+        let status = match reap(pidfd) {
+            Reaped::Ended(status) => status,
+            Reaped::Running => return,
+            Reaped::NotByUs => {
+                // It is a zombie of somebody else's. The descriptor says so all the time, and hangs up once
+                // that one has taken it away; only then the kernel tells how it ended.
+                let only_the_end = EventFlags::empty();
+                let _ = self.poller.modify(pidfd, PROCESS | key, only_the_end);
+                return;
+            }
         };
+        if role == Role::Helper {
+            return self.helped(key, status);
+        }
         self.poller.remove(pidfd);
         let exit = ProcessExit {
             time: now(),
             status,
+        };
+        let Some(entry) = self.table.get_mut(key) else {
+            return;
         };
         entry.process = Some(Process::Ended { pid, exit });
         let stream = entry.stream.clone();
@@ -407,17 +524,25 @@ impl Control {
                 self.poller.remove(&pidfd);
                 self.reap_later(pidfd);
             }
+            Process::Helping { pidfd, waiter, .. } => {
+                self.poller.remove(&pidfd);
+                if let Some(waiter) = waiter {
+                    let step = LaunchStep::Killed;
+                    let (index, errno) = (0, 0);
+                    self.tell(waiter, Answer::NotLaunched { step, index, errno });
+                }
+                self.reap_later(pidfd);
+            }
             Process::Ended { .. } => {}
         }
     }
 
     /// A child that is on its way out and that nobody asks for any more.
     fn reap_later(&mut self, pidfd: OwnedFd) {
-        if reap(&pidfd).is_some() {
+        if reap(&pidfd) != Reaped::Running {
             return;
         }
-        let key = self.next_key;
-        self.next_key += 1;
+        let key = self.new_key();
         // If it cannot be watched it stays a zombie until the keeper ends.
         if self
             .poller
@@ -450,33 +575,44 @@ fn sort(launch: &Launch, descriptors: Vec<OwnedFd>) -> Result<(OwnedFd, Extras),
     Ok((plan, extras))
 }
 
-/// Takes a process away that has ended; `None` if it has not.
-fn reap(pidfd: &OwnedFd) -> Option<ProcessStatus> {
+/// What comes of taking a process away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reaped {
+    Ended(ProcessStatus),
+    Running,
+    /// It has ended, and its parent has not taken it away.
+    NotByUs,
+}
+
+/// Takes a process away, if it has ended. The child of a keeper that has died is somebody else's by now.
+fn reap(pidfd: &OwnedFd) -> Reaped {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     match waitid(WaitId::PidFd(pidfd.as_fd()), options) {
-        Ok(status) => {
-            let status = status?;
-            let signal = status
-                .terminating_signal()
-                .and_then(|signal| u8::try_from(signal).ok());
-            let code = status.exit_status().map(|code| code & 0xff);
-            let code = code.and_then(|code| u8::try_from(code).ok());
-            Some(match (signal, code) {
-                (Some(signal), _) => ProcessStatus::Signaled(signal),
-                (None, Some(code)) => ProcessStatus::Exited(code),
-                (None, None) => ProcessStatus::Lost,
-            })
-        }
-        // The child of a keeper that has died: somebody else has taken it away.
-        Err(Errno::CHILD) => {
-            Some(sys::child::told_wait_status(pidfd).map_or(ProcessStatus::Lost, status_of))
-        }
-        Err(_) => None,
+        Ok(None) => Reaped::Running,
+        Ok(Some(status)) => Reaped::Ended(status_of(&status)),
+        Err(Errno::CHILD) => match sys::child::told_wait_status(pidfd) {
+            sys::child::Told::Status(status) => Reaped::Ended(status_of_raw(status)),
+            sys::child::Told::NotYet => Reaped::NotByUs,
+            sys::child::Told::Never => Reaped::Ended(ProcessStatus::Lost),
+        },
+        Err(_) => Reaped::Running,
+    }
+}
+
+fn status_of(status: &WaitIdStatus) -> ProcessStatus {
+    let byte = |number: i32| u8::try_from(number & 0xff).ok();
+    match (
+        status.terminating_signal().and_then(byte),
+        status.exit_status().and_then(byte),
+    ) {
+        (Some(signal), _) => ProcessStatus::Signaled(signal),
+        (None, Some(code)) => ProcessStatus::Exited(code),
+        (None, None) => ProcessStatus::Lost,
     }
 }
 
 /// wait(2), "wstatus".
-fn status_of(wait_status: i32) -> ProcessStatus {
+fn status_of_raw(wait_status: i32) -> ProcessStatus {
     let [low, high, ..] = wait_status.to_le_bytes();
     match low & 0x7f {
         0 => ProcessStatus::Exited(high),

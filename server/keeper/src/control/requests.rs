@@ -96,6 +96,7 @@ impl Control {
                 rows,
                 columns,
             } => self.resize(&stream, rows, columns),
+            Call::Terminal { stream } => self.take_terminal(&stream, descriptors),
             Call::Signal { stream, number } => self.signal(&stream, number),
             Call::TakeStdin { stream } => self.take_stdin(&stream),
             Call::CloseStdin { stream } => self.close_stdin(&stream),

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets, ThreadNameSpaceType};
 use wharf_keeper::protocol::launch::{
-    Confinement, LaunchStep, Network, NewContainer, Program, Stdio, World,
+    Confinement, LaunchStep, Network, NewContainer, Program, Root, Stdio, Text, World,
 };
 
 use super::report::{self, Failure};
@@ -75,6 +75,7 @@ fn become_program(prepared: &mut Prepared<'_>) -> Done {
     }
     match (&plan.world, prepared.join.take()) {
         (World::New(new), _) => enter_new(prepared, new)?,
+        (World::Host { root, hidden }, _) => enter_host(prepared, root.as_ref(), hidden)?,
         (World::Join {}, Some(process)) => join(&process)?,
         (World::Join {}, None) => return Err(at(LaunchStep::Namespaces)(Errno::INVAL)),
     }
@@ -179,6 +180,13 @@ fn enter_new(prepared: &mut Prepared<'_>, new: &NewContainer) -> Done {
     rustix::system::sethostname(new.hostname.as_c_str().to_bytes())
         .map_err(at(LaunchStep::Hostname))?;
     filesystem::enter(prepared, new)
+}
+
+/// Only what it mounts is its own.
+fn enter_host(prepared: &Prepared<'_>, root: Option<&Root>, hidden: &[Text]) -> Done {
+    sys::unshare(libc::CLONE_NEWNS).map_err(at(LaunchStep::Namespaces))?;
+    filesystem::prepare_host(root, prepared.overlay.as_deref(), hidden)
+        .map_err(at(LaunchStep::Root))
 }
 
 fn enter_network(path: &CStr) -> Result<(), Errno> {

@@ -75,12 +75,38 @@ fn take_along(prepared: &mut Prepared<'_>, new: &NewContainer) -> Done {
     Ok(())
 }
 
+/// For a helper: the host's file system, with a container's root mounted in its place.
+pub(super) fn prepare_host(
+    root: Option<&Root>,
+    overlay: Option<&CStr>,
+    hidden: &[Text],
+) -> Result<(), Errno> {
+    // The host's mounts still reach it, since binds of them may be asked for; its own do not reach the host.
+    rustix::mount::mount_change(
+        c"/",
+        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+    )?;
+    for hidden in hidden {
+        rustix::mount::unmount(hidden.as_c_str(), UnmountFlags::DETACH)?;
+    }
+    root.map_or(Ok(()), |root| mount_root(root, overlay))
+}
+
 fn enter_root(root: &Root, overlay: Option<&CStr>) -> Result<(), Errno> {
     // Of this process's copies only: nothing that is mounted from here on reaches the host.
     rustix::mount::mount_change(
         c"/",
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
     )?;
+    mount_root(root, overlay)?;
+    rustix::process::chdir(root.target.as_c_str())?;
+    // The new root on top of the old one, and then the old one away.
+    rustix::process::pivot_root(c".", c".")?;
+    rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
+    rustix::process::chdir(c"/")
+}
+
+fn mount_root(root: &Root, overlay: Option<&CStr>) -> Result<(), Errno> {
     let target = root.target.as_c_str();
     match overlay {
         Some(options) => rustix::mount::mount(
@@ -89,14 +115,9 @@ fn enter_root(root: &Root, overlay: Option<&CStr>) -> Result<(), Errno> {
             c"overlay",
             MountFlags::empty(),
             Some(options),
-        )?,
-        None => mount_layers(root)?,
+        ),
+        None => mount_layers(root),
     }
-    rustix::process::chdir(target)?;
-    // The new root on top of the old one, and then the old one away.
-    rustix::process::pivot_root(c".", c".")?;
-    rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
-    rustix::process::chdir(c"/")
 }
 
 /// Layer by layer, for which Linux 6.5 is needed: more of them than fit into one page of options.

@@ -96,13 +96,17 @@ pub(crate) fn launch(plan: OwnedFd, extras: Extras) -> Result<Child, LaunchError
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
         .map_err(|error| LaunchError::at(LaunchStep::Clone)(error.into()))?;
     let prepared = prepare(&plan, filter, join, theirs)?;
-    let (pid, pidfd) = match &prepared.join {
-        None => copied(prepared, Pids::New, cgroup)?,
-        Some(joined) => {
-            let _there = PidNamespace::enter(joined)?;
-            copied(prepared, Pids::Same, cgroup)?
-        }
+    let pids = match &plan.world {
+        World::New(_) => Pids::New,
+        World::Join {} | World::Host { .. } => Pids::Same,
     };
+    let there = prepared
+        .join
+        .as_ref()
+        .map(PidNamespace::enter)
+        .transpose()?;
+    let (pid, pidfd) = copied(prepared, pids, cgroup)?;
+    drop(there);
     Ok(Child {
         pid,
         pidfd,
@@ -195,10 +199,11 @@ fn binds(plan: &Plan) -> usize {
 
 /// In one string, unless it gets too long, or a path has what would separate it.
 fn overlay(plan: &Plan) -> Option<CString> {
-    let World::New(new) = &plan.world else {
-        return None;
+    let root = match &plan.world {
+        World::New(new) => &new.root,
+        World::Host { root, .. } => root.as_ref()?,
+        World::Join {} => return None,
     };
-    let root = &new.root;
     let mut options = Vec::from(b"lowerdir=");
     for (number, lower) in root.lower.iter().enumerate() {
         if number > 0 {

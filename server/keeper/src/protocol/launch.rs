@@ -101,6 +101,13 @@ pub enum World {
     New(Box<NewContainer>),
     /// That of another process, whose descriptor (pidfd_open(2)) comes with the plan.
     Join {},
+    /// The host's, but for mounts: a helper that makes a container by itself.
+    Host {
+        /// Mounted where the helper looks for it, for itself and what it makes.
+        root: Option<Root>,
+        /// Mounts that it is not to see.
+        hidden: Vec<Text>,
+    },
 }
 
 /// A new container: own pid, mount, ipc, uts and cgroup namespaces, and what is said here.

@@ -105,6 +105,12 @@ pub enum Call {
         /// In characters.
         columns: u16,
     },
+    /// Hands over the terminal that a helper has made for a stream's process: its master comes along. Answered with
+    /// [`Answer::Done`].
+    Terminal {
+        /// Which stream.
+        stream: String,
+    },
     /// Sends a signal to a stream's process. Answered with [`Answer::Done`].
     Signal {
         /// Which stream.
@@ -207,6 +213,10 @@ pub struct Launch {
     /// Whether a descriptor of the process to join comes along.
     #[serde(default)]
     pub join: bool,
+    /// Whether it is not the stream's process, but a helper that makes it. Its end is the answer,
+    /// [`Answer::Helped`]; what it leaves behind becomes the keeper's child.
+    #[serde(default)]
+    pub helper: bool,
 }
 
 /// What the keeper sends.
@@ -278,6 +288,11 @@ pub enum Answer {
         index: u32,
         /// Why; 0 if no system call failed.
         errno: i32,
+    },
+    /// The helper has ended.
+    Helped {
+        /// How.
+        exit: ProcessExit,
     },
     /// The write end of standard input is sent along.
     Stdin {},

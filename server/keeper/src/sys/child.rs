@@ -362,9 +362,40 @@ pub(crate) fn send_signal(pidfd: impl AsFd, number: u8) -> Result<(), Errno> {
     done_or_errno(sent)
 }
 
-/// How a process ended that somebody else has waited for: Linux 6.15 tells it to who holds its descriptor.
-/// `None` if it does not.
-pub(crate) fn told_wait_status(pidfd: impl AsFd) -> Option<i32> {
+/// A child that has ended and that nobody has waited for.
+pub(crate) fn first_zombie() -> Option<u32> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the kernel fills the structure in; where it has nothing to tell, the zeros stay, which are values.
+    let (found, pid) = unsafe {
+        let found = libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options);
+        (found, info.assume_init().si_pid())
+    };
+    u32::try_from(pid)
+        .ok()
+        .filter(|pid| found == 0 && *pid != 0)
+}
+
+/// Takes away a child that has ended, whoever it is.
+pub(crate) fn reap(pid: u32) {
+    let options = libc::WEXITED | libc::WNOHANG;
+    // SAFETY: without a place for what is told, nothing is told.
+    unsafe { libc::waitid(libc::P_PID, pid, ptr::null_mut(), options) };
+}
+
+/// What the kernel tells of the end of a process that is not this one's child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Its wait status: somebody else has waited for it, and Linux 6.15 tells it to who holds its descriptor.
+    Status(i32),
+    /// Nobody has waited for it yet.
+    NotYet,
+    /// This kernel does not tell.
+    Never,
+}
+
+/// How a process ended that is not this one's child.
+pub(crate) fn told_wait_status(pidfd: impl AsFd) -> Told {
     /// `struct pidfd_info` of linux/pidfd.h; `PIDFD_INFO_SIZE_VER0`.
     #[derive(Default)]
     #[repr(C)]
@@ -389,7 +420,11 @@ pub(crate) fn told_wait_status(pidfd: impl AsFd) -> Option<i32> {
             ptr::from_mut(&mut info),
         )
     };
-    (told == 0 && info.mask & INFO_EXIT != 0).then_some(info.exit_code)
+    match told {
+        0 if info.mask & INFO_EXIT != 0 => Told::Status(info.exit_code),
+        0 => Told::NotYet,
+        _ => Told::Never,
+    }
 }
 
 fn done_or_errno(result: c_long) -> Result<(), Errno> {

@@ -1,24 +1,18 @@
 //! What containerd's errors mean.
 //!
-//! The one place that may read error text: everything that comes from an OCI runtime arrives as code
-//! UNKNOWN with words (`launch` has the table for those).
-
-mod errno;
-mod launch;
-
+//! Everything that comes from an OCI runtime arrives as code UNKNOWN with words; `oci_runtime` knows what those
+//! mean.
 use std::error::Error;
 
 use thiserror::Error;
 use tonic::{Code, ConnectError, Status};
 
-pub(super) use self::launch::LaunchContext;
 use super::connection::Rpc;
+use crate::backend::oci_runtime::{self, LaunchContext, shortened};
 use crate::backend::{Applied, BackendError};
 
 /// This backend, as errors name it.
 pub(super) const BACKEND: &str = "containerd";
-/// Longest text of containerd's that is passed on.
-const MAX_MESSAGE_BYTES: usize = 1 << 10;
 
 /// How a call failed.
 #[derive(Debug, Clone, Error)]
@@ -139,7 +133,7 @@ impl RpcError {
                 ..
             } => unavailable(&self, Applied::Unknown),
             Self::Answer { code, message, .. } => {
-                launch::exhausted(&message).unwrap_or_else(|| protocol(code, &message))
+                oci_runtime::exhausted(&message).unwrap_or_else(|| protocol(code, &message))
             }
         }
     }
@@ -149,9 +143,9 @@ impl RpcError {
         let Self::Answer { code, message, .. } = &self else {
             return self.about(what);
         };
-        match launch::classify(message, context) {
+        match oci_runtime::classify(message, context) {
             Some(error) => error,
-            None if *code == Code::Unknown => launch::refused(message),
+            None if *code == Code::Unknown => oci_runtime::refused(message),
             None => self.about(what),
         }
     }
@@ -187,9 +181,4 @@ pub(super) fn protocol(code: Code, message: &str) -> BackendError {
         code: format!("{code:?}"),
         message: shortened(message),
     }
-}
-
-fn shortened(text: &str) -> String {
-    let end = text.floor_char_boundary(MAX_MESSAGE_BYTES);
-    text[..end].to_owned()
 }

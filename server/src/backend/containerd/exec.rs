@@ -11,12 +11,12 @@ use tokio::sync::watch;
 
 use super::connection::Rpc;
 use super::containers::json;
-use super::error::{LaunchContext, RpcError};
+use super::error::RpcError;
 use super::exit::Ended;
 use super::name::{ExecName, Name};
 use super::runs::{Expected, RunState};
-use super::runtime::RuntimeName;
 use super::{Containerd, find, tasks};
+use crate::backend::oci_runtime::{LaunchContext, RuntimeName};
 use crate::backend::{BackendError, Exit, FoundState, FoundTask, Process, SignalScope, StartExec};
 use crate::model::{ExecId, LaunchFailure, Signal, TerminalSize};
 use crate::oci::runtime_spec;

@@ -28,7 +28,6 @@ mod observer;
 mod reconcile;
 mod rename;
 mod runs;
-mod runtime;
 mod task;
 mod tasks;
 

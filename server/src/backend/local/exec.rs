@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use oci_spec::runtime::Process as OciProcess;
+
 use tokio::sync::watch;
 
 use super::failure::{self, Attempt};
 use super::live::{Kind, Live};
 use super::plan::{self, Surroundings};
+use super::runtime::{self, Runtime};
 use super::task::keeper_failed;
 use super::{BACKEND, Local, LocalTask, find, launch};
 use crate::backend::{BackendError, Exit, FoundState, FoundTask, Process, StartExec, Task};
@@ -29,6 +32,30 @@ pub(super) async fn start(task: &LocalTask, start: StartExec) -> Result<LocalExe
     let (container, exec) = (&start.container, &start.exec);
     let process = runtime_spec::exec_process(container, exec, &inner.spec.host)
         .map_err(|error| BackendError::Launch(error.into()))?;
+    let live = Live::new(kind(task), task.live().cgroup.clone(), None);
+    let stream = Directories::exec_stream(exec.id);
+    inner.lives.insert(&stream, &live);
+    if let Some(runtime) = Runtime::of(container, inner.runtime.as_deref())? {
+        let run = container.run;
+        runtime::exec(backend, &runtime, &start, run, &process, &live).await?;
+    } else {
+        launch_exec(task, &start, &process, &live).await?;
+    }
+    Ok(LocalExec {
+        backend: backend.clone(),
+        live,
+    })
+}
+
+async fn launch_exec(
+    task: &LocalTask,
+    start: &StartExec,
+    process: &OciProcess,
+    live: &Arc<Live>,
+) -> Result<(), BackendError> {
+    let backend = task.backend();
+    let inner = &backend.inner;
+    let (container, exec) = (&start.container, &start.exec);
     let join = task
         .live()
         .process()?
@@ -42,10 +69,8 @@ pub(super) async fn start(task: &LocalTask, start: StartExec) -> Result<LocalExe
         default_limits: &inner.default_limits,
         seccomp_flags: filter.as_ref().map(|filter| filter.flags),
     };
-    let plan = plan::of_process(&process, &around, &container.id.to_string())?;
-    let live = Live::new(kind(task), task.live().cgroup.clone(), None);
+    let plan = plan::of_process(process, &around, &container.id.to_string())?;
     let stream = Directories::exec_stream(exec.id);
-    inner.lives.insert(&stream, &live);
     let order = Order {
         stream: &stream,
         plan: &plan,
@@ -64,10 +89,7 @@ pub(super) async fn start(task: &LocalTask, start: StartExec) -> Result<LocalExe
         failure::of(error, &attempt)
     })?;
     live.is(process);
-    Ok(LocalExec {
-        backend: backend.clone(),
-        live,
-    })
+    Ok(())
 }
 
 fn not_found() -> BackendError {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::failure;
 use super::live::{Kind, Live};
-use super::{Inner, Local, cgroup_name};
+use super::{Inner, Local, cgroup_name, task};
 use crate::backend::{Applied, BackendError, Exit, Found, FoundState, FoundTask};
 use crate::cgroup::Cgroup;
 use crate::model::{ContainerId, Run, Signal};
@@ -46,10 +46,12 @@ pub(super) async fn inventory(
     Ok(all)
 }
 
-/// The runs that have control groups, by container, the oldest first.
+/// The runs that have control groups, by container, the oldest first. Other servers of this host have theirs in
+/// the same place: ours are those of containers that have a root here.
 fn all_runs(inner: &Inner) -> Result<Vec<(ContainerId, Run)>, BackendError> {
     let names = inner.cgroups.names()?;
-    let mut runs: Vec<_> = names.iter().filter_map(|name| parse(name)).collect();
+    let runs = names.iter().filter_map(|name| parse(name));
+    let mut runs: Vec<_> = runs.filter(|(id, _)| inner.roots.is_there(*id)).collect();
     runs.sort_unstable();
     Ok(runs)
 }
@@ -186,5 +188,5 @@ async fn end(backend: &Local, stream: &str, cgroup: Cgroup) -> Result<(), Backen
         .blocking(move |_| Ok(killed.kill(Signal::KILL)?))
         .await?;
     backend.inner.processes.discard(stream).await;
-    backend.blocking(move |_| Ok(cgroup.remove()?)).await
+    task::remove(backend, &cgroup).await
 }

@@ -8,6 +8,7 @@ use oci_spec::runtime::Spec;
 use super::failure::{self, Attempt};
 use super::live::{Kind, Live};
 use super::plan::{self, ContainerSurroundings, Surroundings};
+use super::runtime::{self, Runtime};
 use super::{Inner, Local, LocalTask, cgroup_name};
 use crate::backend::{BackendError, Start, sources};
 use crate::cgroup::Cgroup;
@@ -28,9 +29,16 @@ pub(super) async fn start(backend: &Local, start: Start) -> Result<LocalTask, Ba
     };
     let spec = runtime_spec::build(container, &options)
         .map_err(|error| BackendError::Launch(error.into()))?;
-    let prepared = prepare(backend, &spec, &start).await?;
-    let live = Live::new(Kind::Main, prepared.cgroup.clone(), None);
-    let launched = launch(backend, &start, &spec, prepared, &live).await;
+    let runtime = Runtime::of(container, backend.inner.runtime.as_deref())?;
+    let cgroup = backend
+        .inner
+        .cgroups
+        .open(&cgroup_name(container.id, start.run));
+    let live = Live::new(Kind::Main, cgroup, None);
+    let launched = match runtime {
+        Some(runtime) => runtime::start(backend, &runtime, &start, spec, &live).await,
+        None => launch(backend, &start, &spec, &live).await,
+    };
     match launched {
         Ok(()) => {
             backend.watch_oom(&live, container);
@@ -38,8 +46,7 @@ pub(super) async fn start(backend: &Local, start: Start) -> Result<LocalTask, Ba
         }
         Err(error) => {
             if !error.leaves_doubt() {
-                let cgroup = live.cgroup.clone();
-                backend.remove_cgroup(cgroup).await;
+                backend.give_up(&live.cgroup).await;
             }
             Err(error)
         }
@@ -120,9 +127,9 @@ async fn launch(
     backend: &Local,
     start: &Start,
     spec: &Spec,
-    prepared: Prepared,
     live: &Arc<Live>,
 ) -> Result<(), BackendError> {
+    let prepared = prepare(backend, spec, start).await?;
     let inner = &backend.inner;
     let container = &start.container;
     let around = Surroundings {

@@ -19,6 +19,7 @@ mod launch;
 mod live;
 mod plan;
 mod roots;
+mod runtime;
 mod task;
 
 use std::collections::HashMap;
@@ -56,6 +57,8 @@ pub struct LocalOptions {
     pub state_dir: PathBuf,
     /// The way to the keeper.
     pub processes: Processes,
+    /// The OCI runtime of containers that name none; `None`: the keeper launches them.
+    pub runtime: Option<String>,
     /// What besides their records decides how containers are started.
     pub spec: RuntimeOptions,
 }
@@ -73,6 +76,7 @@ struct Inner {
     filters: Filters,
     processes: Processes,
     directories: Directories,
+    runtime: Option<String>,
     spec: RuntimeOptions,
     /// Of processes whose spec names none: those of this process, not the keeper's.
     default_limits: Vec<(u32, u64, u64)>,
@@ -99,6 +103,7 @@ impl Local {
         let LocalOptions {
             state_dir,
             processes,
+            runtime,
             spec,
         } = options;
         let directory = state_dir.join("local");
@@ -110,18 +115,40 @@ impl Local {
                 filters: Filters::default(),
                 processes,
                 directories: Directories::below(&state_dir),
+                runtime,
                 spec,
                 default_limits: vec![open_files()],
                 lives: Lives::default(),
-                status: watch::Sender::new(Status::Connected {
-                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                status: watch::Sender::new(Status::Connecting {
+                    detail: String::new(),
                 }),
                 stop: CancellationToken::new(),
                 tasks: Mutex::new(JoinSet::new()),
             }),
         };
         local.clear_up();
+        local.follow_the_keeper();
         Ok(local)
+    }
+
+    /// Without the keeper nothing can be started, and nobody tells what ends.
+    fn follow_the_keeper(&self) {
+        let inner = Arc::clone(&self.inner);
+        self.inner.tasks.lock().spawn(async move {
+            let mut is_up = inner.processes.is_up();
+            let following = async {
+                // At first it is being started; that it does not come up is news after a while.
+                let _ = inner.processes.ready().await;
+                loop {
+                    let status = status(*is_up.borrow_and_update());
+                    inner.status.send_replace(status);
+                    if is_up.changed().await.is_err() {
+                        return;
+                    }
+                }
+            };
+            let _ = inner.stop.run_until_cancelled(following).await;
+        });
     }
 
     /// Ends the tasks that watch control groups. Containers go on.
@@ -150,6 +177,18 @@ impl Local {
         let inner = Arc::clone(&self.inner);
         let done = tokio::task::spawn_blocking(move || work(&inner)).await;
         done.unwrap_or_else(|_| Err(failure::refused("the work was interrupted".to_owned())))
+    }
+}
+
+fn status(is_keeper_up: bool) -> Status {
+    if is_keeper_up {
+        Status::Connected {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    } else {
+        Status::Disconnected {
+            detail: "the keeper is not there".to_owned(),
+        }
     }
 }
 

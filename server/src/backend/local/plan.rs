@@ -28,7 +28,7 @@ const STRICT_ATIME: u64 = 0x20;
 const NO_DIR_ATIME: u64 = 0x80;
 
 /// The usual file creation mask; runtimes set no other unless the spec does.
-const UMASK: u32 = 0o022;
+pub(super) const UMASK: u32 = 0o022;
 /// Where control groups are seen.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -263,8 +263,9 @@ fn network<'a>(
     })
 }
 
-fn root(spec: &Spec, container: &ContainerSurroundings<'_>) -> Result<Root, NoPlan> {
-    let [mount] = container.root else {
+/// A root as the image store has prepared it, to be mounted on `target`.
+pub(super) fn overlay(root: &[RootMount], target: &Path) -> Result<Root, NoPlan> {
+    let [mount] = root else {
         return Err(NoPlan("its root is not one mount"));
     };
     let option = |key: &str| {
@@ -272,14 +273,21 @@ fn root(spec: &Spec, container: &ContainerSurroundings<'_>) -> Result<Root, NoPl
         let found = options.find_map(|option| option.strip_prefix(key));
         found.ok_or(NoPlan("its root is no overlay"))
     };
-    let linux = spec.linux().as_ref();
-    let propagation = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
     let lower = option("lowerdir=")?.split(':').map(text);
     Ok(Root {
-        target: path(container.root_target)?,
+        target: path(target)?,
         lower: lower.collect::<Result<_, _>>()?,
         upper: text(option("upperdir=")?)?,
         work: text(option("workdir=")?)?,
+        read_only: false,
+        propagation: Propagation::Private,
+    })
+}
+
+fn root(spec: &Spec, container: &ContainerSurroundings<'_>) -> Result<Root, NoPlan> {
+    let linux = spec.linux().as_ref();
+    let propagation = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
+    Ok(Root {
         read_only: spec
             .root()
             .as_ref()
@@ -289,6 +297,7 @@ fn root(spec: &Spec, container: &ContainerSurroundings<'_>) -> Result<Root, NoPl
             Some("slave" | "rslave") => Propagation::Slave,
             Some(_) | None => Propagation::Private,
         },
+        ..overlay(container.root, container.root_target)?
     })
 }
 

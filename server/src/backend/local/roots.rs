@@ -125,6 +125,27 @@ impl Roots {
         self.root(id).join("root")
     }
 
+    /// Where an OCI runtime finds what it is to run.
+    pub(super) fn bundle(&self, id: ContainerId) -> PathBuf {
+        self.root(id).join("bundle")
+    }
+
+    /// Where OCI runtimes keep what they know of containers, by the names of runs.
+    pub(super) fn runtime_state(&self) -> PathBuf {
+        self.directory.with_file_name("runtime")
+    }
+
+    /// Removes what an OCI runtime knows of a run that is over. OK if there is nothing.
+    pub(super) fn forget_run(&self, name: &str) -> Result<(), BackendError> {
+        let state = self.runtime_state().join(name);
+        match fs::remove_dir_all(&state) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(storage_failed(&state, &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn is_there(&self, id: ContainerId) -> bool {
         self.root(id).is_dir()
     }

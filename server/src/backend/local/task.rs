@@ -113,12 +113,26 @@ impl Local {
         });
     }
 
-    pub(super) async fn remove_cgroup(&self, cgroup: Cgroup) {
-        let removed = self.blocking(move |_| Ok(cgroup.remove()?)).await;
-        if let Err(error) = removed {
-            tracing::warn!(%error, "a control group is left");
+    /// Of a start that came to nothing: all that is left of it goes.
+    pub(super) async fn give_up(&self, cgroup: &Cgroup) {
+        if let Err(error) = remove(self, cgroup).await {
+            tracing::warn!(run = cgroup.name(), %error, "a control group is left");
         }
     }
+}
+
+/// Removes what is left of a run that is over: whatever is alive in it, its control group, what a runtime knows.
+pub(super) async fn remove(backend: &Local, cgroup: &Cgroup) -> Result<(), BackendError> {
+    let cgroup = cgroup.clone();
+    backend
+        .blocking(move |inner| {
+            if !cgroup.pids()?.is_empty() {
+                cgroup.kill(Signal::KILL)?;
+            }
+            cgroup.remove()?;
+            inner.roots.forget_run(cgroup.name())
+        })
+        .await
 }
 
 async fn count(live: &Live) {
@@ -192,8 +206,7 @@ impl Task for LocalTask {
     }
 
     async fn delete(&self) -> Result<(), BackendError> {
-        let cgroup = self.live.cgroup.clone();
-        self.backend.blocking(move |_| Ok(cgroup.remove()?)).await
+        remove(&self.backend, &self.live.cgroup).await
     }
 
     async fn resize(&self, size: TerminalSize) -> Result<(), BackendError> {

@@ -188,8 +188,10 @@ fn process(
     Ok(process)
 }
 
-/// The builder fails on missing fields only, and none is.
-fn console_size(size: TerminalSize) -> Option<Box> {
+/// A terminal's size as the runtime spec has it.
+// The builder fails on missing fields only, and none is.
+#[must_use]
+pub fn console_size(size: TerminalSize) -> Option<Box> {
     let (height, width) = (u64::from(size.rows), u64::from(size.columns));
     BoxBuilder::default()
         .height(height)

@@ -13,6 +13,9 @@
 
 mod layer;
 mod names;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};

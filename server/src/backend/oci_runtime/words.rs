@@ -11,8 +11,8 @@
 //! what stands in it: a path may hold any words. What the caller asked for is taken from the container,
 //! not from the text.
 
-use super::super::runtime::{self, RuntimeName};
-use super::{BACKEND, errno, shortened};
+use super::name::{self, RuntimeName};
+use super::{errno, shortened};
 use crate::backend::BackendError;
 use crate::model::image::Platform;
 use crate::model::spec::{Mount, MountSource, Process, Seccomp};
@@ -93,7 +93,10 @@ const fn rule(begins: &'static str, means: fn(Words<'_>) -> Option<LaunchFailure
 }
 
 /// What a failed launch means; `None` if nothing is known of such words.
-pub(super) fn classify(message: &str, context: &LaunchContext<'_>) -> Option<BackendError> {
+pub(in super::super) fn classify(
+    message: &str,
+    context: &LaunchContext<'_>,
+) -> Option<BackendError> {
     let core = unwrapped(message);
     let (what, errno) = errno::split(core);
     let words = Words {
@@ -113,7 +116,7 @@ pub(super) fn classify(message: &str, context: &LaunchContext<'_>) -> Option<Bac
 }
 
 /// The runtime's own words for what no rule knows.
-pub(super) fn refused(message: &str) -> BackendError {
+pub(in super::super) fn refused(message: &str) -> BackendError {
     LaunchFailure::Refused {
         message: shortened(unwrapped(message)),
     }
@@ -121,7 +124,7 @@ pub(super) fn refused(message: &str) -> BackendError {
 }
 
 /// Whether the host ran out of something. For any call.
-pub(super) fn exhausted(message: &str) -> Option<BackendError> {
+pub(in super::super) fn exhausted(message: &str) -> Option<BackendError> {
     let (what, errno) = errno::split(unwrapped(message));
     let (resource, errno) = match errno? {
         "ENOSPC" | "EDQUOT" => {
@@ -157,7 +160,7 @@ fn path_in(what: &str) -> &str {
 fn root_missing(words: Words<'_>) -> Option<BackendError> {
     let is_root = words.core.starts_with("failed to mount rootfs component");
     (is_root && words.errno == Some("ENOENT")).then_some(BackendError::NotFound {
-        backend: BACKEND,
+        backend: "containerd",
         what: "snapshot",
     })
 }
@@ -165,7 +168,7 @@ fn root_missing(words: Words<'_>) -> Option<BackendError> {
 fn runtime_missing(words: Words<'_>) -> Option<LaunchFailure> {
     Some(LaunchFailure::RuntimeNotFound {
         runtime: words.context.runtime.as_str().to_owned(),
-        available: runtime::installed(),
+        available: name::installed(),
     })
 }
 

@@ -18,27 +18,27 @@ const KNOWN: [&str; 4] = ["runc", "crun", "youki", "runsc"];
 
 /// A runtime by name: an OCI runtime (`runc`, `crun`, a path), or a containerd shim.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RuntimeName<'a>(&'a str);
+pub(in super::super) struct RuntimeName<'a>(&'a str);
 
 impl<'a> RuntimeName<'a> {
     /// What runs `container`.
-    pub(super) fn of(container: &'a Container, default: &'a str) -> Self {
+    pub(in super::super) fn of(container: &'a Container, default: &'a str) -> Self {
         Self(container.spec.runtime.as_deref().unwrap_or(default))
     }
 
     /// As asked for.
-    pub(super) fn as_str(self) -> &'a str {
+    pub(in super::super) fn as_str(self) -> &'a str {
         self.0
     }
 
     /// The shim's name.
-    pub(super) fn shim(self) -> String {
+    pub(in super::super) fn shim(self) -> String {
         let is_shim = self.0.starts_with(SHIM_PREFIX);
         if is_shim { self.0 } else { RUNC_SHIM }.to_owned()
     }
 
     /// What the shim is told.
-    pub(super) fn options(self) -> Option<Any> {
+    pub(in super::super) fn options(self) -> Option<Any> {
         if self.0.starts_with(SHIM_PREFIX) {
             return None;
         }
@@ -66,7 +66,7 @@ struct RuncOptions {
 }
 
 /// The known OCI runtimes that are in this process's `PATH`, comma-separated.
-pub(super) fn installed() -> String {
+pub(in super::super) fn installed() -> String {
     let path = env::var_os("PATH").unwrap_or_default();
     let directories: Vec<_> = env::split_paths(&path).collect();
     let is_installed = |name: &&str| directories.iter().any(|dir| dir.join(name).is_file());
