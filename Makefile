@@ -27,10 +27,11 @@ setup-lint:
 build:
 	cargo build --workspace --bins
 
-## test: everything, against a real containerd that the tests start themselves
+## test: everything, against a real containerd that the tests start themselves, then all scenarios on the local backend
 test: setup-test
 	cargo build --workspace --bins --tests
 	cargo test --workspace --no-fail-fast
+	WHARF_TEST_BACKEND=local cargo test --test e2e --no-fail-fast
 
 ## chaos: the long tier of the fault tests, reproducible by WHARF_SEED
 chaos: setup-test

@@ -37,6 +37,7 @@ mod files;
 mod harness_works;
 mod input;
 mod lifecycle;
+mod local;
 mod logs;
 mod outage;
 mod reasons;
