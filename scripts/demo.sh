@@ -1,13 +1,13 @@
 #!/bin/bash
-# A container from an image made on the spot, without any network: a private containerd and a wharfd in
-# a directory of their own, a few commands, the events with the requests that caused them, and the end.
+# A container from an image made on the spot, without any network and with nothing but wharfd and the kernel: a
+# wharfd in a directory of its own, a few commands, the events with the requests that caused them, and the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || exec sudo --preserve-env=PATH "$0" "$@"
 export PATH="$PATH:/usr/sbin:/sbin"
 
 place=$(mktemp -d)
-wharfd_pid="" containerd_pid=""
+wharfd_pid=""
 wharf() { target/debug/wharf "$@"; }
 export WHARF_HOST="unix://$place/wharfd.sock"
 
@@ -22,14 +22,13 @@ clean_up() {
         # It outlives wharfd; asked to, it ends, unless it keeps anything.
         pkill --full -- "--directory $place/state/keeper"
     fi
-    [ -z "$containerd_pid" ] || { kill "$containerd_pid" && wait "$containerd_pid"; }
     [ "$status" != 0 ] || nothing_is_left || status=1
     rm -rf "$place"
     exit "$status"
 }
 trap clean_up EXIT
 
-# Shims end a moment after their containers.
+# The keeper ends a moment after it is asked to.
 nothing_is_left() {
     until_ok no_trace && echo "# nothing is left: no process, no mount"
 }
@@ -55,25 +54,9 @@ until_ok() {
     return 1
 }
 
-start_containerd() {
-    cat >"$place/containerd.toml" <<TOML
-version = 2
-root = "$place/containerd/root"
-state = "$place/containerd/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[grpc]
-address = "$place/containerd.sock"
-[plugins."io.containerd.internal.v1.opt"]
-path = "$place/containerd/opt"
-TOML
-    containerd --config "$place/containerd.toml" >"$place/containerd.log" 2>&1 &
-    containerd_pid=$!
-    until_ok ctr --address "$place/containerd.sock" version
-}
-
 start_wharfd() {
-    target/debug/wharfd --listen "$WHARF_HOST" --containerd-address "$place/containerd.sock" \
-        --state-dir "$place/state" --run-dir "$place/run" >"$place/wharfd.log" 2>&1 &
+    target/debug/wharfd --listen "$WHARF_HOST" --state-dir "$place/state" --run-dir "$place/run" \
+        >"$place/wharfd.log" 2>&1 &
     wharfd_pid=$!
     until_ok backend_is_ready
 }
@@ -82,8 +65,7 @@ backend_is_ready() {
     wharf info | grep -q 'BackendReady: true'
 }
 
-echo "# a private containerd, wharfd, and an image made on the spot"
-start_containerd
+echo "# wharfd, and an image made on the spot"
 start_wharfd
 scripts/busybox-image.sh "$place/image.tar" >"$place/image.log" 2>&1
 

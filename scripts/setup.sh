@@ -75,10 +75,9 @@ cargo_deny() {
 need_cargo
 need gcc gcc libc6-dev
 need protoc protobuf-compiler
+[ -e /usr/include/seccomp.h ] || missing+=(libseccomp-dev)
 case "$purpose" in
 demo)
-    need containerd containerd
-    need runc runc
     need umoci umoci
     # The package's own file: another busybox in the PATH may need libraries.
     [ -e /usr/share/doc/busybox-static ] || missing+=(busybox-static)
@@ -91,6 +90,8 @@ test)
     need ctr containerd
     need umoci umoci
     need skopeo skopeo
+    need crun crun
+    need strace strace
     need perl perl
     [ -e /usr/share/doc/busybox-static ] || missing+=(busybox-static)
     need python3 python3

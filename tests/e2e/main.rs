@@ -29,6 +29,7 @@ mod cli_wharfd;
 mod clients;
 mod examples;
 mod harness_works;
+mod local;
 mod outage;
 mod reasons;
 mod rpc_budget;

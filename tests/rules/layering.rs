@@ -1,4 +1,5 @@
-//! transport -> engine -> (journal, store, backend) -> (oci, files) -> (model, tarball), and who may name what.
+//! transport -> engine -> (store, backend) -> (journal, stdio, oci, files, cgroup) -> (model, tarball), and who may
+//! name what.
 
 use crate::source::{self, Source};
 
@@ -19,7 +20,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["journal", "oci", "model"]),
     ("journal", &["model"]),
     ("stdio", &["model"]),
-    ("backend", &["oci", "model"]),
+    (
+        "backend",
+        &["stdio", "oci", "files", "cgroup", "tarball", "model"],
+    ),
+    ("cgroup", &["model"]),
     ("oci", &["tarball", "model"]),
     ("files", &["tarball", "model"]),
     ("tarball", &[]),

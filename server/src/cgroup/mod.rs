@@ -250,13 +250,14 @@ impl Cgroup {
         self.freezer()?.is_wanted()
     }
 
-    /// Everything inside, groups below it included. Nothing for one that is not there.
+    /// Everything inside, groups below it included. Nothing for one that is not there. A process that has entered
+    /// only some hierarchies, because its start was cut off, is inside.
     ///
     /// # Errors
     /// [`CgroupError::Io`].
     pub fn pids(&self) -> Result<Vec<u32>, CgroupError> {
         let mut pids = Vec::new();
-        for (_, path) in self.directories().take(1) {
+        for (_, path) in self.directories() {
             collect_pids(&path, &mut pids)?;
         }
         pids.sort_unstable();
@@ -450,7 +451,11 @@ impl Freezer {
         loop {
             // On version 1 it must be written again if something has been made inside meanwhile
             // (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst).
-            write(&path, value)?;
+            match write(&path, value) {
+                // It is not there, or just being removed: nothing stands still in it.
+                Err(CgroupError::Io { source, .. }) if !frozen && is_gone(&source) => return Ok(()),
+                done => done?,
+            }
             if self.is_frozen()? == frozen {
                 return Ok(());
             }

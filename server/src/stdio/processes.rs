@@ -130,6 +130,13 @@ impl KnownProcesses {
         }
     }
 
+    /// The process of one stream, if the keeper should watch it.
+    fn unsettled_of(&self, stream: &str) -> Option<(u32, OwnedFd)> {
+        let known = self.get(stream).filter(|known| !known.is_over())?;
+        let (pid, pidfd) = known.process.get()?;
+        Some((*pid, pidfd.try_clone().ok()?))
+    }
+
     /// The processes that the keeper should watch, and their descriptors.
     pub(super) fn unsettled(&self) -> Vec<(String, u32, OwnedFd)> {
         let all = self.0.lock();
@@ -408,6 +415,16 @@ fn done(answer: Answer) -> Result<(), StdioError> {
         Answer::Done {} => Ok(()),
         Answer::Refused { reason, detail } => Err(StdioError::Refused { reason, detail }),
         _ => Err(StdioError::Confused),
+    }
+}
+
+/// Asks the keeper that has just opened a stream to watch its process, if that was launched by another one.
+pub(super) async fn watch_of(calls: &Calls, stream: &str) {
+    let Some((pid, pidfd)) = calls.known().unsettled_of(stream) else {
+        return;
+    };
+    if let Err(error) = watch(calls, stream, pid, pidfd).await {
+        tracing::error!(stream, %error, "its end is not watched");
     }
 }
 

@@ -16,7 +16,7 @@ use super::fifo::{self, Ends};
 use super::input::Input;
 use super::link::Calls;
 use super::window::{Hold, Window};
-use super::{Place, StdioError, blocking};
+use super::{Place, StdioError, blocking, processes};
 use crate::model::StdioPaths;
 use crate::model::limits::DRAIN_AFTER_EXIT;
 
@@ -291,6 +291,9 @@ impl Stream {
             Ok((Answer::Opened { positions }, _)) => {
                 self.reached(positions);
                 self.is_known.store(true, Ordering::Release);
+                if recording == Recording::Continues {
+                    processes::watch_of(calls, &self.name).await;
+                }
                 Ok(())
             }
             Ok((Answer::Refused { reason, detail }, _)) => {
