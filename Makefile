@@ -27,15 +27,22 @@ setup-lint:
 build:
 	cargo build --workspace --bins
 
-## test: everything, against a real containerd that the tests start themselves, then all scenarios on the local backend
+# What `make test` runs beside containerd: everything on the first, the behaviour of containers on the rest.
+BACKENDS ?= local
+RUNTIMES ?= local-runc $(if $(shell command -v crun),local-crun)
+
+## test: everything, against a real containerd that the tests start themselves; then without containerd
 test: setup-test
 	cargo build --workspace --bins --tests
 	cargo test --workspace --no-fail-fast
-	WHARF_TEST_BACKEND=local cargo test --test e2e --no-fail-fast
+	for backend in $(BACKENDS); do \
+	    WHARF_TEST_BACKEND=$$backend cargo test --no-fail-fast --test conformance --test e2e; done
+	for backend in $(RUNTIMES); do \
+	    WHARF_TEST_BACKEND=$$backend cargo test --no-fail-fast --test conformance; done
 
 ## chaos: the long tier of the fault tests, reproducible by WHARF_SEED
 chaos: setup-test
-	WHARF_CHAOS_ROUNDS=$${WHARF_CHAOS_ROUNDS:-100} cargo test --test e2e -- chaos races streams:: faults --nocapture
+	WHARF_CHAOS_ROUNDS=$${WHARF_CHAOS_ROUNDS:-100} cargo test --test conformance -- chaos races streams:: faults --nocapture
 
 ## lint: formatting, clippy, dependencies, protos, documentation
 lint: setup-lint

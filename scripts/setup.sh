@@ -86,6 +86,7 @@ demo)
 test)
     need containerd containerd
     need runc runc
+    need crun crun
     need ctr containerd
     need umoci umoci
     need skopeo skopeo

@@ -1,7 +1,9 @@
-//! The real server, a real containerd, real clients: one module for each group of scenarios.
+//! The programs as their users meet them: the command line, other languages' clients, errors and their
+//! reasons, bad input, traces, and what only containerd has. The behaviour of containers is in
+//! `tests/conformance`.
 //!
-//! Each scenario has a containerd and a `wharfd` of its own in a directory of its own, so all of them
-//! run side by side, and each fails if it leaves anything behind (see `harness`).
+//! Each scenario has a `wharfd`, and a containerd if that is its backend, of its own in a directory of its
+//! own, so all of them run side by side, and each fails if it leaves anything behind (see `harness`).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,33 +20,18 @@
     reason = "a test binary exports nothing; pub marks what a module offers to the others"
 )]
 
-#[path = "../shared/error_table.rs"]
-mod error_table;
-mod exec_races;
+#[path = "../harness/mod.rs"]
 mod harness;
-mod proxy;
 
-mod attach;
 mod bad_input;
-mod chaos;
 mod cli;
 mod cli_wharfd;
 mod clients;
-mod disconnect;
 mod examples;
-mod exec;
-mod files;
 mod harness_works;
-mod input;
-mod lifecycle;
 mod local;
-mod logs;
 mod outage;
 mod reasons;
-mod request_ids;
 mod rpc_budget;
-mod stream_faults;
-mod streams;
 mod streams_cli;
-mod terminal;
 mod tracing;

@@ -15,10 +15,10 @@ use wharf_api::v1::{
 use crate::harness::client::answer;
 use crate::harness::direct::origin;
 use crate::harness::events::types;
+use crate::harness::proxy::Fault;
 use crate::harness::streams::exec;
 use crate::harness::wait::so;
 use crate::harness::{Client, Refusal, World, containerd_only, leaks, spec, until};
-use crate::proxy::Fault;
 
 const BACK: Duration = Duration::from_secs(30);
 

@@ -20,9 +20,9 @@ use std::pin::Pin;
 use futures_util::FutureExt as _;
 use wharf_api::ErrorReason;
 
-use crate::error_table;
+use crate::harness::error_table;
+use crate::harness::proxy::Proxy;
 use crate::harness::{Client, Refusal, containerd_only, scenario};
-use crate::proxy::Proxy;
 use by_fake::FakeServer;
 use by_proxy::Between;
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use wharf_api::v1::{self, ContainerUpdate, Resources, container::State};
 
+use crate::harness::proxy::{Counts, Proxy};
 use crate::harness::streams::exec_with_stdin;
 use crate::harness::wait::so;
 use crate::harness::{Client, World, containerd_only, spec, until};
-use crate::proxy::{Counts, Proxy};
 
 const CREATE_RECORD: &str = "/containerd.services.containers.v1.Containers/Create";
 const UPDATE_RECORD: &str = "/containerd.services.containers.v1.Containers/Update";

@@ -14,7 +14,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::cli::Wharf;
+use crate::harness::wharf::Wharf;
 
 /// Nothing that a program is to do takes longer.
 const LATE: Duration = Duration::from_secs(60);

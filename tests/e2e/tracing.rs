@@ -11,7 +11,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use wharf_api::metadata::{REQUEST_ID, TRACEPARENT};
 use wharf_api::v1::{self, event};
 
-use crate::cli::{Wharf, tell};
+use crate::harness::wharf::{Wharf, tell};
 use crate::harness::{Client, Options, World, containerd_only, image, scenario, spec};
 use collector::{Collector, Span};
 

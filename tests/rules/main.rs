@@ -18,6 +18,7 @@ mod checked_in;
 #[path = "../shared/error_table.rs"]
 mod error_table;
 mod errors;
+mod exclusions;
 mod layering;
 mod limits;
 mod source;

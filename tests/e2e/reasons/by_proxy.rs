@@ -8,8 +8,8 @@ use wharf_api::metadata::REQUEST_ID;
 use wharf_api::v1::PauseContainerRequest;
 
 use crate::bad_input::wire::Wire;
+use crate::harness::proxy::{Fault, Proxy};
 use crate::harness::{Client, Refusal, spec, until};
-use crate::proxy::{Fault, Proxy};
 
 /// What is between the server and containerd, and where the server is.
 #[derive(Debug)]

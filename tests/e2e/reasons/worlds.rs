@@ -19,9 +19,9 @@ use wharf_api::v1::{
 use wharf_server::model::limits::MAX_FILE_CALLS;
 
 use crate::harness::client::answer;
+use crate::harness::proxy::{Fault, Proxy};
 use crate::harness::wait::so;
 use crate::harness::{Backend, Client, Refusal, World, keeper, scenario, until};
-use crate::proxy::{Fault, Proxy};
 
 const SOON: Duration = Duration::from_secs(30);
 const LIST_TASKS: &str = "/containerd.services.tasks.v1.Tasks/List";

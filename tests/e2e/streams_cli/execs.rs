@@ -8,8 +8,8 @@ use rustix::process::Signal;
 use wharf_api::v1::{self, exec::State};
 
 use super::{Ended, Program, READY, ended, fed, good};
-use crate::cli::{Wharf, tell};
 use crate::harness::wait::so;
+use crate::harness::wharf::{Wharf, tell};
 use crate::harness::{Client, World, binaries, scenario, spec, until};
 
 /// A container that runs, named `box`.

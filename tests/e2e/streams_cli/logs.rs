@@ -1,7 +1,7 @@
 //! `logs`.
 
 use super::{Program, ended, good};
-use crate::cli::{IMAGE, Wharf, up};
+use crate::harness::wharf::{IMAGE, Wharf, up};
 use crate::harness::{World, scenario};
 
 /// Writes a line for each line that it reads.

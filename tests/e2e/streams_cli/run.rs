@@ -3,8 +3,8 @@
 use rustix::process::Signal;
 
 use super::{Ended, Program, READY, ended, fed, good};
-use crate::cli::{IMAGE, Wharf, up};
 use crate::harness::scenario;
+use crate::harness::wharf::{IMAGE, Wharf, up};
 
 #[test]
 fn a_run_keeps_output_and_errors_apart_and_ends_as_its_program() {

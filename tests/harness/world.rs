@@ -1,5 +1,7 @@
 //! One scenario's surroundings, and their end.
 
+use std::collections::BTreeSet;
+use std::fs::DirEntry;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,14 +13,14 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::containerd::Containerd;
-use crate::proxy::Proxy;
+use super::proxy::Proxy;
 
 use super::{Backend, Client, Options, Wharfd, image, keeper, leaks};
 
 /// No scenario takes longer, on two busy cores.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// What a scenario has: a directory, a containerd and a `wharfd`.
+/// What a scenario has: a directory, a `wharfd`, and a containerd if that is the backend.
 #[derive(Debug)]
 pub struct World {
     pub containerd: Containerd,
@@ -59,7 +61,8 @@ pub fn scenario(body: impl AsyncFnOnce(&mut World)) {
     });
 }
 
-/// As [`scenario`], of what only the containerd backend has; others say so and do nothing.
+/// As [`scenario`], of what only the containerd backend has; others say so and do nothing. The reason is
+/// a literal: `tests/rules` keeps the list of these scenarios.
 pub fn containerd_only(reason: &str, body: impl AsyncFnOnce(&mut World)) {
     match Backend::of_this_run() {
         Backend::Containerd => scenario(body),
@@ -132,6 +135,24 @@ impl World {
         }
     }
 
+    /// The ids of the containers that the backend has something of, whatever the server says.
+    pub async fn containers_of_the_backend(&self) -> BTreeSet<String> {
+        let names = match Backend::of_this_run() {
+            Backend::Containerd => self.containerd.ctr(&["containers", "list", "-q"]).await,
+            Backend::Local | Backend::LocalBy(_) => self.roots(),
+        };
+        // After a start that was cut off, a container is called ID.2, ID.3 ... by containerd.
+        let id = |name: String| name.split('.').next().unwrap_or_default().to_owned();
+        names.into_iter().map(id).collect()
+    }
+
+    fn roots(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.wharfd.state_dir().join("local/roots"));
+        let entries = entries.into_iter().flatten().flatten();
+        let name = |entry: DirEntry| entry.file_name().to_string_lossy().into_owned();
+        entries.map(name).collect()
+    }
+
     /// Deletes every container through the API, stops the server, and proves that nothing is left.
     async fn finish(&mut self) {
         if self.wharfd.state_dir().exists() {
@@ -139,18 +160,15 @@ impl World {
         }
         keeper::end(self.directory.path()).await;
         leaks::none_in_state(&self.wharfd.state_dir()).await;
-        if Backend::of_this_run() != Backend::Containerd {
-            leaks::none_on_the_host(self.directory.path()).await;
-        }
         if self.containerd.is_running() {
             leaks::none_in_containerd(&self.containerd).await;
-            if self.containerd_loses_shims {
-                let lost = leaks::end_lost_shims(self.directory.path()).await;
-                eprintln!("containerd has lost {lost} shims");
-            }
-            leaks::none_on_the_host(self.directory.path()).await;
-            self.containerd.stop().await;
         }
+        if self.containerd_loses_shims && self.containerd.is_running() {
+            let lost = leaks::end_lost_shims(self.directory.path()).await;
+            eprintln!("containerd has lost {lost} shims");
+        }
+        leaks::none_on_the_host(self.directory.path()).await;
+        self.containerd.stop().await;
     }
 
     async fn end_wharfd(&mut self) {

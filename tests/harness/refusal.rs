@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use wharf_api::{ERROR_DOMAIN, ErrorReason, metadata};
 
-use crate::error_table::{self, Row};
+use super::error_table::{self, Row};
 
 /// Larger trailers are cut or refused by common clients.
 const MAX_ENCODED: usize = 4 << 10;

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use super::tree::{differences, make, prints};
 use super::{Archive, BUSY};
-use crate::cli::Wharf;
+use crate::harness::wharf::Wharf;
 use crate::harness::{World, process, scenario};
 
 /// A running container and one that never ran.
@@ -145,7 +145,7 @@ fn owners_are_the_containers_user_unless_they_are_to_be_kept() {
                 "app",
                 "-u",
                 "app",
-                crate::cli::IMAGE,
+                crate::harness::wharf::IMAGE,
                 "true",
             ])
             .await;

@@ -8,9 +8,7 @@ use std::time::Duration;
 use wharf_api::v1::{Container, Event, container::State, event::Type, exit_status::Reason};
 
 use super::life::Lived;
-use crate::harness::Client;
-use crate::harness::containerd::Containerd;
-use crate::harness::events;
+use crate::harness::{Client, World, events};
 
 /// No hole, no repeat; and for each container: created, then runs that start and end once, then deleted.
 pub fn on_the_journal(journal: &[Event]) {
@@ -144,23 +142,11 @@ pub async fn on_survivors(client: &Client, survivors: &[Container]) {
     }
 }
 
-/// containerd has exactly what the server knows.
-pub async fn on_containerd(client: &Client, containerd: &Containerd) {
-    let known: BTreeSet<_> = client
-        .list()
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|c| c.id)
-        .collect();
-    // After a start that was cut off, a container is called ID.2, ID.3 ... there.
-    let there: BTreeSet<_> = containerd
-        .ctr(&["containers", "list", "-q"])
-        .await
-        .into_iter()
-        .map(|name| name.split('.').next().unwrap_or_default().to_owned())
-        .collect();
-    assert_eq!(there, known);
+/// The backend has exactly the containers that the server knows.
+pub async fn on_the_backend(client: &Client, world: &World) {
+    let all = client.list().await.unwrap();
+    let known: BTreeSet<_> = all.into_iter().map(|container| container.id).collect();
+    assert_eq!(world.containers_of_the_backend().await, known);
 }
 
 /// A watcher that resumed after each break has seen every event once, in order.

@@ -41,7 +41,8 @@ fn find_among(built: &HashMap<String, PathBuf>, name: &str) -> PathBuf {
 /// nothing is compiled twice.
 fn build(which: &str, kind: &str) -> HashMap<String, PathBuf> {
     let output = Command::new(env!("CARGO"))
-        .args(["build", "--workspace", which, "--test", "e2e"])
+        .args(["build", "--workspace", which])
+        .args(["--test", env!("CARGO_CRATE_NAME")])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit())

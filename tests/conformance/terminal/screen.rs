@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::cli::Wharf;
 use crate::harness::wait::so;
+use crate::harness::wharf::Wharf;
 use crate::harness::{World, binaries, process, until};
 
 /// Nothing that is to be seen comes later.

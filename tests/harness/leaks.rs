@@ -88,11 +88,11 @@ fn streams_below(directory: &Path, left: &mut Vec<String>) {
     }
 }
 
-/// Mounts below `directory`, processes of its shims and containers, cgroups and runtime states of its
+/// Mounts below `directory` or of its containers, processes of its shims and containers, cgroups and runtime states of its
 /// containers.
 pub fn on_the_host(directory: &Path) -> Vec<String> {
-    let mounts = mounts_below(directory).into_iter();
     let ids = known_ids(directory);
+    let mounts = mounts_of(directory, &ids).into_iter();
     let cgroups = cgroups_of(&ids).into_iter();
     let states = runtime_states_of(&ids).into_iter();
     let processes = processes_of(directory).into_iter();
@@ -158,13 +158,16 @@ fn known_ids(directory: &Path) -> BTreeSet<String> {
     ids
 }
 
-fn mounts_below(directory: &Path) -> Vec<PathBuf> {
+/// Mounts below the directory, and those anywhere whose root or source names one of the containers.
+fn mounts_of(directory: &Path, ids: &BTreeSet<String>) -> Vec<PathBuf> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(PathBuf::from)
-        .filter(|target| target.starts_with(directory))
+    let mount_of_one = |line: &&str| ids.iter().any(|id| line.contains(id.as_str()));
+    let target = |line: &str| line.split(' ').nth(4).map(PathBuf::from);
+    let is_below = |line: &&str| target(line).is_some_and(|target| target.starts_with(directory));
+    let lines = table.lines();
+    lines
+        .filter(|line| is_below(line) || mount_of_one(line))
+        .filter_map(target)
         .collect()
 }
 
@@ -234,7 +237,7 @@ pub fn remove_all(directory: &Path, containerd: &mut Containerd) {
     let ids = known_ids(directory);
     note_ids(directory, &ids);
     remove_containers(directory, &ids);
-    for target in mounts_below(directory).iter().rev() {
+    for target in mounts_of(directory, &ids).iter().rev() {
         unmount(target, UnmountFlags::DETACH).ok();
     }
 }

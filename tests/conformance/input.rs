@@ -4,9 +4,9 @@ use tonic::Code;
 use wharf_api::ErrorReason;
 use wharf_api::v1::{self, CreateContainerRequest, write_stdin_request::Target};
 
+use crate::harness::proxy::Fault;
 use crate::harness::streams::Joined;
 use crate::harness::{Client, containerd_only, scenario, spec};
-use crate::proxy::Fault;
 
 /// Runs `cat` with its input open and nobody attached.
 async fn run_cat(client: &Client) {

@@ -53,9 +53,7 @@ fn chaos_of_sigkills_loses_nothing_doubles_nothing_and_ends_nothing() {
         verdict::on_the_journal(&journal);
         verdict::on_lives(&client, &journal, &done, &notes).await;
         verdict::on_survivors(&client, &survivors).await;
-        if world.containerd.is_running() {
-            verdict::on_containerd(&client, &world.containerd).await;
-        }
+        verdict::on_the_backend(&client, world).await;
         verdict::on_the_watch(&watched, &journal, LAST);
     });
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use screen::{INSIDE, Screen};
 
-use crate::cli::{IMAGE, Wharf, tell, up};
+use crate::harness::wharf::{IMAGE, Wharf, tell, up};
 use crate::harness::{World, process, scenario, until};
 
 const ROWS: u16 = 20;

@@ -1,22 +1,31 @@
-//! What scenarios stand on: a private containerd, a real `wharfd`, a client, an image made on the spot,
+//! What scenarios stand on: a real `wharfd` on the backend of this run, a client, an image made on the spot,
 //! and the proof that nothing is left of any of them.
+
+#![allow(
+    dead_code,
+    reason = "each test program uses its own part of what they share"
+)]
 
 pub mod backend;
 pub mod binaries;
 pub mod client;
 pub mod containerd;
 pub mod direct;
+#[path = "../shared/error_table.rs"]
+pub mod error_table;
 pub mod events;
 pub mod files;
 pub mod image;
 pub mod keeper;
 pub mod leaks;
 pub mod process;
+pub mod proxy;
 pub mod refusal;
 pub mod spec;
 pub mod streams;
 pub mod tier;
 pub mod wait;
+pub mod wharf;
 pub mod wharfd;
 mod world;
 
