@@ -139,6 +139,8 @@ impl Cgroups {
     /// [`CgroupError`].
     pub fn create(&self, name: &str, limits: &LinuxResources) -> Result<Cgroup, CgroupError> {
         let cgroup = self.open(name);
+        // One that is left has limits and counts of its own. What is inside keeps it, and so keeps this out.
+        cgroup.remove_empty()?;
         let made = cgroup.make().and_then(|()| cgroup.limit(limits));
         if made.is_err() {
             // What was in the way is told; that some of it is left would only hide it.
@@ -356,17 +358,24 @@ impl Cgroup {
             .try_for_each(|(_, path)| remove(&path, deadline))
     }
 
+    /// Removes it where nothing is inside.
+    fn remove_empty(&self) -> Result<(), CgroupError> {
+        self.directories()
+            .try_for_each(|(_, path)| match fs::remove_dir(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    Err(CgroupError::at(path)(error))
+                }
+                _ => Ok(()),
+            })
+    }
+
     fn make(&self) -> Result<(), CgroupError> {
         for (hierarchy, path) in self.directories() {
             if let Some(parent) = path.parent() {
                 make_parent(hierarchy, parent)?;
             }
-            match fs::create_dir(&path) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                    return Err(CgroupError::at(path)(error));
-                }
-                _ => hierarchy.inherit(&path)?,
-            }
+            fs::create_dir(&path).map_err(CgroupError::at(&path))?;
+            hierarchy.inherit(&path)?;
         }
         Ok(())
     }
