@@ -35,8 +35,12 @@ enum End {
 impl End {
     fn into_sender(self) -> io::Result<Arc<pipe::Sender>> {
         match self {
-            // A terminal is no pipe, but is written to and waited for like one.
-            Self::Unused(end) => pipe::Sender::from_file_unchecked(end.into()).map(Arc::new),
+            Self::Unused(end) => {
+                let flags = rustix::fs::fcntl_getfl(&end)?;
+                rustix::fs::fcntl_setfl(&end, flags | rustix::fs::OFlags::NONBLOCK)?;
+                // A terminal is no pipe, but is written to and waited for like one.
+                pipe::Sender::from_file_unchecked(end.into()).map(Arc::new)
+            }
             Self::Used(sender) => Ok(sender),
         }
     }

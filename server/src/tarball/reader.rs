@@ -177,7 +177,7 @@ impl<R: Read> TarReader<R> {
             link,
             size,
             metadata: Metadata {
-                device: device_of(kind, header)?,
+                device: device_of(kind, header),
                 ..extension.metadata(header)?
             },
         })
@@ -334,15 +334,15 @@ impl Extension {
     }
 }
 
-fn device_of(kind: Kind, header: &Header) -> io::Result<Option<Device>> {
-    if kind != Kind::Device {
-        return Ok(None);
-    }
-    Ok(Some(Device {
+/// `None` for what is no device, and for one whose number makes no sense: who makes devices refuses it.
+fn device_of(kind: Kind, header: &Header) -> Option<Device> {
+    let number = |number: io::Result<Option<u32>>| number.ok().flatten();
+    (kind == Kind::Device).then_some(())?;
+    Some(Device {
         is_block: header.entry_type().is_block_special(),
-        major: header.device_major()?.unwrap_or_default(),
-        minor: header.device_minor()?.unwrap_or_default(),
-    }))
+        major: number(header.device_major())?,
+        minor: number(header.device_minor())?,
+    })
 }
 
 impl Timestamp {
