@@ -29,6 +29,7 @@ mod exec;
 mod exec_races;
 mod files;
 mod input;
+mod isolation;
 mod lifecycle;
 mod logs;
 mod request_ids;

@@ -3,6 +3,7 @@
 
 #![allow(
     dead_code,
+    unused_imports,
     reason = "each test program uses its own part of what they share"
 )]
 
@@ -34,4 +35,4 @@ pub use client::Client;
 pub use refusal::Refusal;
 pub use wait::until;
 pub use wharfd::{Options, Wharfd};
-pub use world::{World, containerd_only, scenario};
+pub use world::{World, containerd_only, not_by_runc, scenario};

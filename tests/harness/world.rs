@@ -70,6 +70,17 @@ pub fn containerd_only(reason: &str, body: impl AsyncFnOnce(&mut World)) {
     }
 }
 
+/// As [`scenario`], of what Wharf promises of itself and cannot of runc; where that launches, it says so and
+/// does nothing. The reason is a literal, as for [`containerd_only`].
+pub fn not_by_runc(reason: &str, body: impl AsyncFnOnce(&mut World)) {
+    match Backend::of_this_run() {
+        other @ (Backend::Containerd | Backend::LocalBy("runc")) => {
+            eprintln!("not for {other:?}: {reason}");
+        }
+        Backend::Local | Backend::LocalBy(_) => scenario(body),
+    }
+}
+
 impl World {
     fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("wharf-").tempdir().unwrap();
@@ -147,7 +158,7 @@ impl World {
     }
 
     fn roots(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.wharfd.state_dir().join("local/roots"));
+        let entries = std::fs::read_dir(leaks::roots(&self.wharfd.state_dir()));
         let entries = entries.into_iter().flatten().flatten();
         let name = |entry: DirEntry| entry.file_name().to_string_lossy().into_owned();
         entries.map(name).collect()

@@ -1,4 +1,4 @@
-//! Which scenarios are for containerd alone, and why: nothing else may be left out on another backend.
+//! Which scenarios some backends do not run, and why: nothing else may be left out.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::checked_in;
 
-const LIST: &str = "tests/rules/containerd_only.snapshot";
+const LIST: &str = "tests/rules/exclusions.snapshot";
 const SUITES: &[&str] = &["tests/conformance", "tests/e2e"];
 
-/// What makes a scenario one for containerd alone.
-const MARK: &str = "containerd_only(";
+/// What makes a scenario one for some backends alone.
+const MARKS: &[&str] = &["containerd_only(", "not_by_runc("];
 
 /// What a scenario cannot do on another backend.
 const NEEDS: &[&str] = &[
@@ -20,12 +20,6 @@ const NEEDS: &[&str] = &[
     "world.containerd.freeze()",
     "behind_a_proxy()",
 ];
-
-/// A function that runs a scenario of containerd alone.
-struct Exclusion {
-    place: String,
-    reason: String,
-}
 
 /// Every file of the scenarios, with its text.
 fn files() -> Vec<(String, String)> {
@@ -60,18 +54,22 @@ fn functions(text: &str) -> impl Iterator<Item = (&str, &str)> {
     starts.filter_map(|function| Some((function.split_once('(')?.0, function)))
 }
 
-fn exclusions() -> Vec<Exclusion> {
-    let mut all = Vec::new();
+/// One line for each scenario that is left out somewhere.
+fn exclusions() -> String {
+    let mut list = String::new();
     for (file, text) in files() {
         for (name, body) in functions(&text) {
-            for call in body.split(MARK).skip(1) {
-                let place = format!("{file}: {name}");
-                let reason = literal(call).unwrap_or_else(|| panic!("{place} has no reason"));
-                all.push(Exclusion { place, reason });
+            for mark in MARKS {
+                for call in body.split(mark).skip(1) {
+                    let reason = literal(call);
+                    let reason = reason.unwrap_or_else(|| panic!("{file}: {name} has no reason"));
+                    let mark = mark.trim_end_matches('(');
+                    writeln!(list, "{file}: {name}: {mark}: {reason}").unwrap();
+                }
             }
         }
     }
-    all
+    list
 }
 
 /// The first argument, if it is a text.
@@ -82,19 +80,15 @@ fn literal(call: &str) -> Option<String> {
 }
 
 #[test]
-fn the_list_of_scenarios_for_containerd_alone_is_the_one_that_was_agreed() {
-    let mut list = String::new();
-    for Exclusion { place, reason } in exclusions() {
-        writeln!(list, "{place}: {reason}").unwrap();
-    }
-    checked_in::must_equal(LIST, &list);
+fn the_scenarios_that_some_backends_do_not_run_are_the_agreed_ones() {
+    checked_in::must_equal(LIST, &exclusions());
 }
 
 #[test]
 fn what_only_containerd_has_is_used_by_scenarios_that_say_so() {
     let mut silent = Vec::new();
     for (file, text) in files() {
-        let declares = text.contains(MARK);
+        let declares = text.contains(MARKS[0]);
         silent.extend(
             NEEDS
                 .iter()
