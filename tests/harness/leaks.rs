@@ -145,17 +145,22 @@ fn noted_ids(directory: &Path) -> BTreeSet<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// The ids of every container that was seen: those noted, and those that have a bundle now.
+/// The ids of every container that was seen: those noted, and those that have a bundle or a root now.
 fn known_ids(directory: &Path) -> BTreeSet<String> {
     let mut ids = noted_ids(directory);
-    for entry in fs::read_dir(containerd::bundles(directory))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
+    let places = [
+        containerd::bundles(directory),
+        roots(&directory.join("state")),
+    ];
+    for entry in places.iter().flat_map(fs::read_dir).flatten().flatten() {
         ids.insert(entry.file_name().to_string_lossy().into_owned());
     }
     ids
+}
+
+/// Where the local backend has the roots of containers, by id, with this state.
+pub fn roots(state: &Path) -> PathBuf {
+    state.join("local/roots")
 }
 
 /// Mounts below the directory, and those anywhere whose root or source names one of the containers.

@@ -158,7 +158,7 @@ impl World {
     }
 
     fn roots(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.wharfd.state_dir().join("local/roots"));
+        let entries = std::fs::read_dir(leaks::roots(&self.wharfd.state_dir()));
         let entries = entries.into_iter().flatten().flatten();
         let name = |entry: DirEntry| entry.file_name().to_string_lossy().into_owned();
         entries.map(name).collect()
