@@ -158,7 +158,6 @@ fn a_run_costs_one_exec_one_clone_two_syncs_and_no_mount_on_the_host() {
 fn while_a_hundred_containers_run_the_host_has_no_mount_more() {
     local_only(async |world| {
         let client = world.up().await;
-        let before = mounts_of_the_host();
         let runs = (0..100).map(|number| {
             let client = &client;
             async move {
@@ -170,7 +169,11 @@ fn while_a_hundred_containers_run_the_host_has_no_mount_more() {
         });
         let containers = join_all(runs).await;
         assert_eq!(containers.len(), 100);
-        assert_eq!(mounts_of_the_host(), before);
+        // Others may mount what they like meanwhile.
+        let mounts = mounts_of_the_host();
+        assert!(!mounts.contains(&named_after(world)), "{mounts}");
+        let names_one = |container: &Container| mounts.contains(&container.id);
+        assert!(!containers.iter().any(names_one), "{mounts}");
     });
 }
 
