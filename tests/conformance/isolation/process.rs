@@ -7,8 +7,8 @@ use wharf_api::v1::{ContainerSpec, ExecSpec, ProcessSpec, Rlimit};
 use super::{
     exec_said, exec_spec_said, field, probe, run, running, said, script, start, up, waiting,
 };
-use crate::harness::scenario;
 use crate::harness::streams::exec;
+use crate::harness::{World, not_by_runc, scenario};
 
 fn rlimit(name: &str, soft: u64, hard: u64) -> Rlimit {
     Rlimit {
@@ -23,32 +23,51 @@ fn with_process(mut spec: ContainerSpec, change: impl FnOnce(&mut ProcessSpec)) 
     spec
 }
 
+/// Starts a container with these limits; what all its processes have.
+async fn every_process_has(world: &mut World, rlimits: Vec<Rlimit>, expected: &[(&str, &str)]) {
+    let client = up(world).await;
+    let spec = ContainerSpec {
+        rlimits,
+        ..waiting()
+    };
+    start(&client, "c", spec).await;
+    for of in ["/proc/1/limits", "/proc/self/limits"] {
+        let limits = exec_said(&client, "c", &["cat", of]).await;
+        for (name, soft_and_hard) in expected {
+            let mut lines = limits.lines();
+            let line = lines.find(|line| line.starts_with(name)).unwrap();
+            let words: Vec<_> = line[name.len()..].split_whitespace().collect();
+            assert_eq!(words[..2].join(" "), *soft_and_hard, "{name} in {of}");
+        }
+    }
+}
+
 #[test]
 fn limits_of_processes_are_those_asked_for_in_every_process() {
     scenario(async |world| {
-        let client = up(world).await;
-        let spec = ContainerSpec {
-            rlimits: vec![
-                rlimit("RLIMIT_NOFILE", 100, 200),
-                rlimit("RLIMIT_CORE", 0, 0),
-                rlimit("RLIMIT_STACK", 1 << 20, 2 << 20),
-            ],
-            ..waiting()
-        };
-        start(&client, "c", spec).await;
-        for of in ["/proc/1/limits", "/proc/self/limits"] {
-            let limits = exec_said(&client, "c", &["cat", of]).await;
-            let line = |name: &str| {
-                let mut lines = limits.lines();
-                let line = lines.find(|line| line.starts_with(name)).unwrap();
-                let words: Vec<_> = line[name.len()..].split_whitespace().collect();
-                format!("{} {}", words[0], words[1])
-            };
-            assert_eq!(line("Max open files"), "100 200", "{of}");
-            assert_eq!(line("Max core file size"), "0 0", "{of}");
-            assert_eq!(line("Max stack size"), "1048576 2097152", "{of}");
-        }
+        let rlimits = vec![
+            rlimit("RLIMIT_NOFILE", 200, 200),
+            rlimit("RLIMIT_CORE", 0, 0),
+            rlimit("RLIMIT_STACK", 1 << 20, 2 << 20),
+        ];
+        let expected = [
+            ("Max open files", "200 200"),
+            ("Max core file size", "0 0"),
+            ("Max stack size", "1048576 2097152"),
+        ];
+        every_process_has(world, rlimits, &expected).await;
     });
+}
+
+#[test]
+fn a_soft_limit_of_open_files_below_the_hard_one_holds_for_execs_too() {
+    not_by_runc(
+        "built by Go 1.19 and later, its execs now and then have the hard limit for the soft one (runc #4195)",
+        async |world| {
+            let rlimits = vec![rlimit("RLIMIT_NOFILE", 100, 200)];
+            every_process_has(world, rlimits, &[("Max open files", "100 200")]).await;
+        },
+    );
 }
 
 #[test]

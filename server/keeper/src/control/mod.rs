@@ -330,6 +330,7 @@ impl Control {
                 self.tell(waiter, Answer::Done {});
             }
         }
+        self.reap_strays();
     }
 
     fn tell(&mut self, waiter: Waiter, answer: Answer) {

@@ -225,6 +225,7 @@ impl Control {
         let key = entry.progress.key;
         self.watch_end(key, pid, pidfd)
             .map_err(|_| Refused::told(Refusal::System, "it cannot be watched"))?;
+        self.reap_strays();
         Ok(Outcome::Answer(Answer::Done {}))
     }
 
@@ -404,8 +405,12 @@ impl Control {
         self.reap_strays();
     }
 
-    /// What helpers have left behind and nobody watches.
-    fn reap_strays(&mut self) {
+    /// What helpers have left behind and nobody watches. While a stream has no process, one of them may be
+    /// its: the daemon asks for it to be watched after the helper's end, and it must be there to be asked for.
+    pub(super) fn reap_strays(&mut self) {
+        if self.table.iter().any(|entry| entry.process.is_none()) {
+            return;
+        }
         while let Some(pid) = sys::child::first_zombie() {
             let streams = self.table.iter().filter_map(|entry| entry.process.as_ref());
             let helpers = self.helpers.values().flatten();
