@@ -31,11 +31,11 @@ use super::{Local, cgroup_name};
 use crate::backend::oci_runtime::{self, LaunchContext, RuntimeName};
 use crate::backend::{BackendError, Start, StartExec};
 use crate::cgroup::Kind;
-use crate::model::{Container, LaunchFailure, Run, StdioPaths, spec};
+use crate::model::{Container, ContainerId, LaunchFailure, Run, StdioPaths, spec};
 use crate::oci::runtime_spec::{capability_bits, console_size};
 use crate::stdio::launch::{Confinement, Plan, Program, Root, Stdio, Text, World};
 use crate::stdio::segment::ProcessStatus;
-use crate::stdio::{Order, launch};
+use crate::stdio::{Directories, Order, launch};
 
 /// How long a runtime may take to hand over a terminal once it has ended well.
 const TERMINAL: Duration = Duration::from_secs(5);
@@ -96,12 +96,13 @@ struct Places {
 }
 
 impl Places {
-    fn new(backend: &Local, bundle: PathBuf) -> Self {
+    fn new(backend: &Local, id: ContainerId, stream: &str, bundle: PathBuf) -> Self {
+        let roots = &backend.inner.roots;
         Self {
-            state: backend.inner.roots.runtime_state(),
+            state: roots.runtime_state(),
             log: bundle.join("log.json"),
             pid: bundle.join("pid"),
-            console: bundle.join("console.sock"),
+            console: roots.console(id, stream),
             bundle,
         }
     }
@@ -136,7 +137,7 @@ pub(super) async fn start(
     let container = &start.container;
     let name = cgroup_name(container.id, start.run);
     let bundle = backend.inner.roots.bundle(container.id);
-    let places = Places::new(backend, bundle);
+    let places = Places::new(backend, container.id, &name, bundle);
     let root = backend.inner.roots.mount_point(container.id);
     write_bundle(backend, &places, spec, root.clone(), start).await?;
     let mut create = places.common();
@@ -189,7 +190,8 @@ pub(super) async fn exec(
         .directories
         .exec(container.id, exec.id)
         .join("runtime");
-    let places = Places::new(backend, bundle);
+    let stream = Directories::exec_stream(exec.id);
+    let places = Places::new(backend, container.id, &stream, bundle);
     let file = places.bundle.join("process.json");
     let json = serde_json::to_vec(process).map_err(|error| unusable(&error.into()))?;
     let prepared = places.prepare().and_then(|()| fs::write(&file, json));
@@ -210,7 +212,7 @@ pub(super) async fn exec(
         backend,
         runtime,
         places: &places,
-        stream: &crate::stdio::Directories::exec_stream(exec.id),
+        stream: &stream,
         container,
         process: &exec.process,
         has_terminal: process.terminal().unwrap_or(false),
@@ -271,8 +273,7 @@ impl Launching<'_> {
         let console = if self.has_terminal {
             arguments.push("--console-socket".to_owned());
             arguments.push(self.places.console.display().to_string());
-            let listener = UnixListener::bind(&self.places.console);
-            Some(listener.map_err(|error| unusable(&error))?)
+            Some(listen(&self.places.console).map_err(|error| unusable(&error))?)
         } else {
             None
         };
@@ -296,6 +297,8 @@ impl Launching<'_> {
             .map_err(|errno| failure::refused(format!("its process is gone: {errno}")))?;
         if let Some(console) = console {
             let terminal = timeout(TERMINAL, receive(console)).await;
+            // If it stays, it goes with the container.
+            let _ = fs::remove_file(&self.places.console);
             let terminal = terminal.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
             let terminal = terminal.map_err(|error| unusable(&error))?;
             let given = processes.give_terminal(self.stream, terminal).await;
@@ -438,6 +441,14 @@ fn last_error(log: &Path) -> String {
         .filter_map(|line| serde_json::from_str::<Line>(line).ok())
         .filter(|line| line.level == "error");
     errors.next().map(|line| line.msg).unwrap_or_default()
+}
+
+/// Listens there, whatever a start that was cut off has left.
+fn listen(socket: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => UnixListener::bind(socket),
+    }
 }
 
 /// The terminal that a runtime sends: one message with one descriptor (runc, docs/terminals.md).
