@@ -39,6 +39,9 @@ use crate::stdio::{Directories, Order, launch};
 
 /// How long a runtime may take to hand over a terminal once it has ended well.
 const TERMINAL: Duration = Duration::from_secs(5);
+/// Below an exec's directory.
+const EXEC_BUNDLE: &str = "runtime";
+const PID_FILE: &str = "pid";
 /// The longest log of a runtime that is read.
 const MAX_LOG_BYTES: u64 = 1 << 20;
 
@@ -101,7 +104,7 @@ impl Places {
         Self {
             state: roots.runtime_state(),
             log: bundle.join("log.json"),
-            pid: bundle.join("pid"),
+            pid: bundle.join(PID_FILE),
             console: roots.console(id, stream),
             bundle,
         }
@@ -175,6 +178,15 @@ pub(super) async fn start(
     began
 }
 
+/// The process that a runtime has made for the exec with this directory, and that may have ended since.
+pub(super) fn left_by_exec(directory: &Path) -> Option<u32> {
+    pid_in(&directory.join(EXEC_BUNDLE).join(PID_FILE))
+}
+
+fn pid_in(file: &Path) -> Option<u32> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
 /// Starts a further process.
 pub(super) async fn exec(
     backend: &Local,
@@ -185,11 +197,8 @@ pub(super) async fn exec(
     live: &Arc<Live>,
 ) -> Result<(), BackendError> {
     let (container, exec) = (&start.container, &start.exec);
-    let bundle = backend
-        .inner
-        .directories
-        .exec(container.id, exec.id)
-        .join("runtime");
+    let directory = backend.inner.directories.exec(container.id, exec.id);
+    let bundle = directory.join(EXEC_BUNDLE);
     let stream = Directories::exec_stream(exec.id);
     let places = Places::new(backend, container.id, &stream, bundle);
     let file = places.bundle.join("process.json");
@@ -285,11 +294,8 @@ impl Launching<'_> {
     }
 
     async fn take_up(&self, console: Option<UnixListener>) -> Result<(), BackendError> {
-        let pid = fs::read_to_string(&self.places.pid).map_err(|error| unusable(&error))?;
-        let pid: u32 = pid
-            .trim()
-            .parse()
-            .map_err(|_| failure::refused("the runtime names no process".to_owned()))?;
+        let pid = pid_in(&self.places.pid);
+        let pid = pid.ok_or_else(|| failure::refused("the runtime names no process".to_owned()))?;
         let processes = &self.backend.inner.processes;
         let process = processes
             .take_up(self.stream, pid, self.live.on_exit())
