@@ -26,7 +26,6 @@ class Server:
         self.options = options
         place.servers.append(self)
         self.start()
-        self.keeper = until("the keeper runs", lambda: proc.find("wharf-keeper", self.directory))
         self.wharf("import", "--reference", IMAGE, place.archive)
 
     def start(self):
@@ -41,6 +40,8 @@ class Server:
         )
         until(f"{self.name} is ready", self.is_ready, every=0.001)
         took = time.perf_counter() - began
+        # It may be another one after a restart: without containers it need not stay.
+        self.keeper = until("the keeper runs", lambda: proc.find("wharf-keeper", self.directory))
         self.containers = self.container_stub(grpc.insecure_channel(self.host))
         return took
 
