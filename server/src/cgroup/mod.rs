@@ -400,7 +400,8 @@ impl Cgroup {
             .join(&*self.name)
     }
 
-    fn directories(&self) -> impl Iterator<Item = (&Hierarchy, PathBuf)> {
+    /// Its directory in each hierarchy.
+    pub fn directories(&self) -> impl Iterator<Item = (&Hierarchy, PathBuf)> {
         let hierarchies = self.all.inner.hierarchies.iter();
         hierarchies.map(|hierarchy| (hierarchy, self.below(hierarchy)))
     }

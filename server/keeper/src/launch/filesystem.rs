@@ -345,30 +345,28 @@ pub(super) fn make_directories(path: &CStr) -> Result<(), Errno> {
     make_directories_to(path, path.to_bytes().len())
 }
 
-/// The same, of the first `end` bytes of the path.
+/// The same, of the first `end` bytes of the path. Mostly only the last one is missing.
 fn make_directories_to(path: &CStr, end: usize) -> Result<(), Errno> {
+    match make_directory(path, end) {
+        Err(Errno::NOENT) => {}
+        made => return made,
+    }
     let bytes = path.to_bytes();
+    let mut ends = (1..=end).filter(|at| *at == end || bytes.get(*at) == Some(&b'/'));
+    ends.try_for_each(|to| make_directory(path, to))
+}
+
+/// Makes the directory of the first `end` bytes of the path, unless something is there.
+fn make_directory(path: &CStr, end: usize) -> Result<(), Errno> {
     let mut buffer = [0_u8; libc::PATH_MAX as usize];
-    if end >= buffer.len() {
+    let (Some(from), Some(part)) = (path.to_bytes().get(..end), buffer.get_mut(..=end)) else {
         return Err(Errno::NAMETOOLONG);
-    }
-    let ends = (1..=end).filter(|at| *at == end || bytes.get(*at) == Some(&b'/'));
-    for to in ends {
-        let (Some(from), Some(part)) = (bytes.get(..to), buffer.get_mut(..=to)) else {
-            return Err(Errno::NAMETOOLONG);
-        };
-        let Some((zero, text)) = part.split_last_mut() else {
-            continue;
-        };
+    };
+    if let Some(text) = part.get_mut(..end) {
         text.copy_from_slice(from);
-        *zero = 0;
-        let part = CStr::from_bytes_with_nul(part).map_err(|_| Errno::INVAL)?;
-        match rustix::fs::mkdir(part, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(error),
-        }
     }
-    Ok(())
+    let part = CStr::from_bytes_with_nul(part).map_err(|_| Errno::INVAL)?;
+    unless_there(rustix::fs::mkdir(part, Mode::from_raw_mode(0o755)))
 }
 
 fn unless_there(made: Result<(), Errno>) -> Result<(), Errno> {

@@ -142,7 +142,7 @@ async fn launch(
         root: &container.root,
         root_target: &inner.roots.mount_point(container.id),
         cgroup_version: inner.spec.host.cgroup,
-        hierarchies: inner.cgroups.hierarchies(),
+        cgroup: &prepared.cgroup,
         id: &id,
     };
     let plan = plan::of_container(spec, &around, &made)?;

@@ -9,7 +9,7 @@ use oci_spec::runtime::{
     LinuxNamespace, LinuxNamespaceType, Mount, PosixRlimitType, Process, Spec,
 };
 
-use crate::cgroup::Hierarchy;
+use crate::cgroup::Cgroup;
 use crate::model::container::RootMount;
 use crate::model::{StdioPaths, TerminalSize};
 use crate::oci::runtime_spec::{CgroupVersion, capability_bits};
@@ -76,8 +76,8 @@ pub(super) struct ContainerSurroundings<'a> {
     pub(super) root_target: &'a Path,
     /// How control groups are mounted.
     pub(super) cgroup_version: CgroupVersion,
-    /// The host's hierarchies.
-    pub(super) hierarchies: &'a [Hierarchy],
+    /// The run's own, which is the root of what it sees of them.
+    pub(super) cgroup: &'a Cgroup,
     /// Names the container.
     pub(super) id: &'a str,
 }
@@ -426,38 +426,50 @@ fn links(destination: &Path) -> Links {
     }
 }
 
-/// Of version 2 there is one hierarchy. Those of version 1 are mounted in a directory of their own, and hybrid
-/// hosts have both kinds.
+/// Of version 2 there is one hierarchy. Those of version 1 are in a directory of their own, and hybrid hosts have
+/// both kinds. The host's own mounts of them are taken along: to mount one anew, the kernel has all wait that
+/// make or remove control groups.
 fn cgroups(
     steps: &mut Vec<Step>,
     mount: &Mount,
     container: &ContainerSurroundings<'_>,
 ) -> Result<(), NoPlan> {
     let attributes = options(mount).attributes;
+    let own = |target: &str, directory: &Path| -> Result<Step, NoPlan> {
+        Ok(Step::Bind {
+            source: path(directory)?,
+            target: text(target)?,
+            attributes,
+            all_attributes: 0,
+            propagation: Propagation::Private,
+        })
+    };
     if container.cgroup_version == CgroupVersion::V2 {
-        steps.push(cgroup("cgroup2", CGROUPS, &[], attributes)?);
+        for (_, directory) in container.cgroup.directories() {
+            steps.push(own(CGROUPS, &directory)?);
+        }
         return Ok(());
     }
-    let writable = attributes & !READ_ONLY;
-    let mode = [("mode".to_owned(), Some("755".to_owned()))];
-    steps.push(cgroup("tmpfs", CGROUPS, &mode, writable)?);
-    for hierarchy in container.hierarchies {
+    steps.push(Step::Mount {
+        kind: text("tmpfs")?,
+        source: text("tmpfs")?,
+        options: vec![(text("mode")?, Some(text("755")?))],
+        attributes: attributes & !READ_ONLY,
+        target: text(CGROUPS)?,
+        links: Links::Refuse,
+    });
+    for (hierarchy, directory) in container.cgroup.directories() {
         // The version 2 hierarchy of a hybrid host has nothing to show, and runtimes leave it out.
         let Some(controllers) = &hierarchy.controllers else {
             continue;
         };
-        let directory = hierarchy.root.file_name().unwrap_or_default();
-        let directory = directory.to_string_lossy();
-        let target = format!("{CGROUPS}/{directory}");
-        let own: Vec<_> = controllers
-            .iter()
-            .flat_map(|own| hierarchy_options(own))
-            .collect();
-        steps.push(cgroup("cgroup", &target, &own, attributes)?);
+        let name = hierarchy.root.file_name().unwrap_or_default();
+        let name = name.to_string_lossy();
+        steps.push(own(&format!("{CGROUPS}/{name}"), &directory)?);
         // Programs look for each controller by its own name.
         for controller in controllers.iter().filter(|_| controllers.len() > 1) {
             steps.push(Step::Link {
-                target: text(&directory)?,
+                target: text(&name)?,
                 path: text(&format!("{CGROUPS}/{controller}"))?,
             });
         }
@@ -467,35 +479,4 @@ fn cgroups(
         attributes,
     });
     Ok(())
-}
-
-/// cgroups(7), "Mounting v1 controllers".
-fn hierarchy_options(controller: &str) -> Vec<(String, Option<String>)> {
-    match controller.strip_prefix("name=") {
-        Some(name) => vec![
-            ("none".to_owned(), None),
-            ("name".to_owned(), Some(name.to_owned())),
-        ],
-        None => vec![(controller.to_owned(), None)],
-    }
-}
-
-fn cgroup(
-    kind: &str,
-    target: &str,
-    options: &[(String, Option<String>)],
-    attributes: u64,
-) -> Result<Step, NoPlan> {
-    let options = options.iter().map(|(key, value)| {
-        let value = value.as_deref().map(text).transpose()?;
-        Ok((text(key)?, value))
-    });
-    Ok(Step::Mount {
-        kind: text(kind)?,
-        source: text(if kind == "cgroup2" { "cgroup" } else { kind })?,
-        options: options.collect::<Result<_, NoPlan>>()?,
-        attributes,
-        target: text(target)?,
-        links: Links::Refuse,
-    })
 }

@@ -175,7 +175,9 @@ pub(super) async fn start(
         // It waits for a start that does not come.
         live.cgroup.kill(crate::model::Signal::KILL)?;
     }
-    began
+    began?;
+    // Only now: what waits for its start does not run, and if this server ends here it is taken for what it is.
+    launching.take_up().await
 }
 
 /// The process that a runtime has made for the exec with this directory, and that may have ended since.
@@ -228,7 +230,8 @@ pub(super) async fn exec(
         live,
     };
     let name = cgroup_name(container.id, run);
-    launching.by(arguments, &name, &start.stdio, None).await
+    launching.by(arguments, &name, &start.stdio, None).await?;
+    launching.take_up().await
 }
 
 /// The spec as a bundle has it, with the terminal's size as it is to be.
@@ -271,7 +274,7 @@ struct Launching<'a> {
 }
 
 impl Launching<'_> {
-    /// Has the runtime make it, and takes up what it leaves behind.
+    /// Has the runtime make it.
     async fn by(
         &self,
         mut arguments: Vec<String>,
@@ -290,10 +293,25 @@ impl Launching<'_> {
         let null = StdioPaths::null();
         let stdio = if self.has_terminal { &null } else { stdio };
         self.help(arguments, stdio, root).await?;
-        self.take_up(console).await
+        match console {
+            Some(console) => self.take_terminal(console).await,
+            None => Ok(()),
+        }
     }
 
-    async fn take_up(&self, console: Option<UnixListener>) -> Result<(), BackendError> {
+    async fn take_terminal(&self, console: UnixListener) -> Result<(), BackendError> {
+        let terminal = timeout(TERMINAL, receive(console)).await;
+        // If it stays, it goes with the container.
+        let _ = fs::remove_file(&self.places.console);
+        let terminal = terminal.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
+        let terminal = terminal.map_err(|error| unusable(&error))?;
+        let processes = &self.backend.inner.processes;
+        let given = processes.give_terminal(self.stream, terminal).await;
+        given.map_err(super::task::keeper_failed)
+    }
+
+    /// Has the keeper watch what the runtime has left behind.
+    async fn take_up(&self) -> Result<(), BackendError> {
         let pid = pid_in(&self.places.pid);
         let pid = pid.ok_or_else(|| failure::refused("the runtime names no process".to_owned()))?;
         let processes = &self.backend.inner.processes;
@@ -301,15 +319,6 @@ impl Launching<'_> {
             .take_up(self.stream, pid, self.live.on_exit())
             .await
             .map_err(|errno| failure::refused(format!("its process is gone: {errno}")))?;
-        if let Some(console) = console {
-            let terminal = timeout(TERMINAL, receive(console)).await;
-            // If it stays, it goes with the container.
-            let _ = fs::remove_file(&self.places.console);
-            let terminal = terminal.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
-            let terminal = terminal.map_err(|error| unusable(&error))?;
-            let given = processes.give_terminal(self.stream, terminal).await;
-            given.map_err(super::task::keeper_failed)?;
-        }
         self.live.is(process);
         Ok(())
     }
