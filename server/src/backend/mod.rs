@@ -7,6 +7,7 @@ pub mod containerd;
 mod contract;
 pub mod fake;
 pub mod local;
+mod network;
 mod oci_runtime;
 pub mod proc;
 mod sources;
@@ -18,7 +19,7 @@ use tokio::sync::watch;
 
 pub use contract::{
     Applied, BackendError, ContainerBackend, Exit, Found, FoundState, FoundTask, Process,
-    SignalScope, Start, StartExec, Status, Task, WaitStatus,
+    Sample, SignalScope, Start, StartExec, Status, Task, WaitStatus,
 };
 
 use crate::model::container::RootMount;
@@ -138,6 +139,13 @@ impl ContainerBackend for Backend {
 
     async fn inventory(&self) -> Result<HashMap<ContainerId, Found>, BackendError> {
         either!(Self, self, backend => backend.inventory().await)
+    }
+
+    async fn usage(
+        &self,
+        containers: &[Arc<Container>],
+    ) -> Result<Vec<Option<Sample>>, BackendError> {
+        either!(Self, self, backend => backend.usage(containers).await)
     }
 
     async fn ingest(&self, image: &Image, content: Arc<ImageContent>) -> Result<u64, BackendError> {
