@@ -18,8 +18,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use contract::{
-    Applied, BackendError, ContainerBackend, Exit, Found, FoundState, FoundTask, Process,
-    Sample, SignalScope, Start, StartExec, Status, Task, WaitStatus,
+    Applied, BackendError, ContainerBackend, Exit, Found, FoundState, FoundTask, Process, Sample,
+    SignalScope, Start, StartExec, Status, Task, WaitStatus,
 };
 
 use crate::model::container::RootMount;

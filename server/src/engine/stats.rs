@@ -195,7 +195,10 @@ impl StatsRounds {
             instant: sample.sample.instant,
             cpu: sample.sample.usage.cpu.total,
         };
-        let before = self.last.insert(id, now).filter(|last| last.run == now.run)?;
+        let before = self
+            .last
+            .insert(id, now)
+            .filter(|last| last.run == now.run)?;
         let elapsed = now.instant.saturating_duration_since(before.instant);
         let used = now.cpu.saturating_sub(before.cpu);
         (!elapsed.is_zero()).then(|| used.as_secs_f64() / elapsed.as_secs_f64())

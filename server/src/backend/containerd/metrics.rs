@@ -68,9 +68,7 @@ pub(super) async fn usage(
 }
 
 /// The kernel has them, for the main process of each container.
-async fn networks(
-    containers: Vec<Arc<Container>>,
-) -> Result<Vec<Vec<NetworkUsage>>, BackendError> {
+async fn networks(containers: Vec<Arc<Container>>) -> Result<Vec<Vec<NetworkUsage>>, BackendError> {
     let read = move || containers.iter().map(|it| network::usage(it)).collect();
     let done = tokio::task::spawn_blocking(read).await;
     done.map_err(|_| BackendError::Protocol {
@@ -111,7 +109,10 @@ impl Clock {
 }
 
 fn decode(data: &Any) -> Option<Usage> {
-    let (_, name) = data.type_url.rsplit_once('/').unwrap_or(("", &data.type_url));
+    let (_, name) = data
+        .type_url
+        .rsplit_once('/')
+        .unwrap_or(("", &data.type_url));
     let decoded = match name {
         "io.containerd.cgroups.v1.Metrics" => {
             v1::Metrics::decode(&*data.value).map(|metrics| Usage::from(&metrics))

@@ -167,7 +167,9 @@ impl ContainerBackend for Fake {
         containers: &[Arc<Container>],
     ) -> Result<Vec<Option<Sample>>, BackendError> {
         self.call(Operation::Usage, |world| {
-            let samples = containers.iter().map(|container| world.sample(container.id));
+            let samples = containers
+                .iter()
+                .map(|container| world.sample(container.id));
             Ok(samples.collect())
         })
         .await

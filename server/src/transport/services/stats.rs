@@ -46,7 +46,11 @@ impl Stats {
         let shown = found.samples.into_iter().map(render::stats::sample);
         let (stats, more) = page::fill(shown, page.size);
         let next = match more {
-            More::Yes => stats.len().checked_sub(1).and_then(|n| places.get(n)).copied(),
+            More::Yes => stats
+                .len()
+                .checked_sub(1)
+                .and_then(|n| places.get(n))
+                .copied(),
             More::No => found.next,
         };
         let token = |at: ContainerPosition| {
