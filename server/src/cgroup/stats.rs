@@ -110,8 +110,8 @@ impl Cgroup {
     fn io(&self) -> Result<IoUsage, CgroupError> {
         match self.place("blkio") {
             Some(Place::V1(path)) => {
-                let bytes = text(&path.join("blkio.throttle.io_service_bytes_recursive"))?;
-                let operations = text(&path.join("blkio.throttle.io_serviced_recursive"))?;
+                let bytes = io_of_v1(&path, "io_service_bytes")?;
+                let operations = io_of_v1(&path, "io_serviced")?;
                 Ok(IoUsage {
                     read_bytes: sum_of_v1(&bytes, "Read"),
                     write_bytes: sum_of_v1(&bytes, "Write"),
@@ -145,6 +145,15 @@ fn ticks(count: Option<u64>) -> Duration {
     let count = count.unwrap_or_default();
     let rest = (count % per_second) * 1_000_000_000 / per_second;
     Duration::from_secs(count / per_second) + Duration::from_nanos(rest)
+}
+
+/// By whoever counts: what limits I/O, which recent kernels have do so only once a disk has a limit, or the scheduler.
+fn io_of_v1(path: &Path, what: &str) -> Result<String, CgroupError> {
+    let of = |policy: &str| text(&path.join(format!("blkio.{policy}.{what}_recursive")));
+    match of("throttle")? {
+        counted if counted.contains(':') => Ok(counted),
+        _ => of("bfq"),
+    }
 }
 
 /// `MAJOR:MINOR OPERATION NUMBER` in a line, over all devices.
@@ -364,6 +373,27 @@ mod tests {
         assert_eq!(usage.cpu.total, Duration::from_micros(4_213_581));
         assert_eq!(usage.cpu.throttled, Duration::from_micros(250_100));
         assert_eq!((usage.pids, usage.io), (3, IoUsage::default()));
+    }
+
+    #[test]
+    fn where_only_the_scheduler_counts_io_its_numbers_are_taken() {
+        let recorded = Recorded::new().v1(
+            "blkio",
+            &[
+                ("blkio.throttle.io_service_bytes_recursive", "Total 0\n"),
+                ("blkio.throttle.io_serviced_recursive", "Total 0\n"),
+                (
+                    "blkio.bfq.io_service_bytes_recursive",
+                    "8:0 Read 0\n8:0 Write 4096\n8:0 Total 4096\nTotal 4096\n",
+                ),
+                (
+                    "blkio.bfq.io_serviced_recursive",
+                    "8:0 Read 0\n8:0 Write 1\n8:0 Total 1\nTotal 1\n",
+                ),
+            ],
+        );
+        let io = recorded.usage().io;
+        assert_eq!((io.write_bytes, io.write_ops), (4_096, 1));
     }
 
     #[test]
