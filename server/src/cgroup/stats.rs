@@ -13,10 +13,21 @@ use crate::model::usage::{CpuUsage, IoUsage, MemoryUsage, Usage};
 /// What version 1 says for no limit is this, rounded down to whole pages, of 64 KiB at most.
 const NO_LIMIT: u64 = (i64::MAX as u64) & !0xffff;
 
+/// Those that are read.
+const CONTROLLERS: [&str; 5] = ["cpu", "cpuacct", "memory", "blkio", "pids"];
+
 /// Where a controller is.
 enum Place {
     V1(PathBuf),
     V2(PathBuf),
+}
+
+impl Place {
+    fn path(&self) -> &Path {
+        match self {
+            Self::V1(path) | Self::V2(path) => path,
+        }
+    }
 }
 
 impl Cgroup {
@@ -30,13 +41,19 @@ impl Cgroup {
             memory: self.memory()?,
             io: self.io()?,
             pids: match self.place("pids") {
-                Some(Place::V1(path) | Place::V2(path)) => number(&path.join("pids.current"))?,
+                Some(place) => number(&place.path().join("pids.current"))?,
                 None => 0,
             },
         };
         // Only now: a file that was missing may have gone with the group.
-        let is_there = self.directories().all(|(_, path)| path.exists());
-        Ok(is_there.then_some(usage))
+        Ok(self.is_there().then_some(usage))
+    }
+
+    /// Whether it is in each hierarchy that is read. In others it need not be: an OCI runtime leaves out what it has
+    /// no use for.
+    fn is_there(&self) -> bool {
+        let mut places = CONTROLLERS.iter().filter_map(|name| self.place(name));
+        places.all(|place| place.path().exists())
     }
 
     fn place(&self, controller: &str) -> Option<Place> {
@@ -46,7 +63,7 @@ impl Cgroup {
 
     fn cpu(&self) -> Result<CpuUsage, CgroupError> {
         let limits = match self.place("cpu") {
-            Some(Place::V1(path) | Place::V2(path)) => text(&path.join("cpu.stat"))?,
+            Some(place) => text(&place.path().join("cpu.stat"))?,
             None => String::new(),
         };
         let throttled = match counter(&limits, "throttled_usec") {
@@ -414,6 +431,13 @@ mod tests {
         assert_eq!(recorded.group().usage().unwrap(), None);
         let world = World::new();
         assert_eq!(world.cgroups.open("none").usage().unwrap(), None);
+    }
+
+    #[test]
+    fn a_hierarchy_that_is_not_read_need_not_have_the_group() {
+        let recorded = v1().v2(&[]);
+        fs::remove_dir_all(recorded.hierarchies[5].root.join("wharf/a")).unwrap();
+        assert_eq!(recorded.usage(), expected());
     }
 
     #[test]
