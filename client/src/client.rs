@@ -9,7 +9,8 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 use wharf_api::v1::{
-    FollowLogsRequest, StreamLogsRequest, WaitContainerRequest, WaitResult, WatchEventsRequest,
+    FollowLogsRequest, StreamLogsRequest, StreamStatsRequest, WaitContainerRequest, WaitResult,
+    WatchEventsRequest,
 };
 use wharf_api::{ErrorReason, Method, metadata};
 
@@ -22,6 +23,7 @@ use crate::options::{CallOptions, RequestId};
 use crate::pages::{Paged, Pages};
 use crate::retry::{Progress, is_repeatable};
 use crate::rpc::{ServerStreaming, Unary};
+use crate::stats::StatsRounds;
 use crate::upload::Upload;
 use crate::watch::EventWatch;
 
@@ -165,6 +167,13 @@ impl Client {
     #[must_use]
     pub fn follow_logs(&self, request: FollowLogsRequest) -> LogFollow {
         LogFollow::new(self.clone(), request)
+    }
+
+    /// Reads what all matching containers use, round by round, over interruptions of the connection and
+    /// restarts of the server.
+    #[must_use]
+    pub fn stats(&self, request: StreamStatsRequest) -> StatsRounds {
+        StatsRounds::new(self.clone(), request)
     }
 
     /// Waits until a condition of a container is met, over interruptions of the connection and

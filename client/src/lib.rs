@@ -1,6 +1,6 @@
 //! A typed client of Wharf: connects over a Unix socket or TCP, sends requests with their request
 //! id, deadline and trace, repeats calls that are safe to repeat when the server asks for it, and
-//! reads watches, waits and logs on over interruptions, and keeps sessions with processes.
+//! reads watches, waits, logs and statistics on over interruptions, and keeps sessions with processes.
 //!
 //! The messages are those of the API, in [`v1`]. Each RPC has a request type of its own, so
 //! [`Client::call`] and [`Client::stream`] know from it which method is meant:
@@ -37,6 +37,7 @@ mod resume;
 mod retry;
 mod rpc;
 mod severable;
+mod stats;
 mod upload;
 mod wait;
 mod watch;
@@ -56,6 +57,7 @@ pub use pages::{Paged, Pages};
 pub use process::{Follow, Input, InputError, InputFate, Output, Session};
 pub use retry::{RetryPolicy, is_repeatable};
 pub use rpc::{ServerStreaming, Unary};
+pub use stats::StatsRounds;
 pub use tonic::Code;
 pub use upload::Upload;
 pub use watch::EventWatch;

@@ -1,9 +1,10 @@
 //! Reading lists page by page.
 
 use wharf_api::v1::{
-    Container, Event, Image, ListContainerProcessesRequest, ListContainerProcessesResponse,
-    ListContainersRequest, ListContainersResponse, ListEventsRequest, ListEventsResponse,
-    ListImagesRequest, ListImagesResponse, ProcessInfo,
+    Container, ContainerStats, Event, Image, ListContainerProcessesRequest,
+    ListContainerProcessesResponse, ListContainersRequest, ListContainersResponse,
+    ListEventsRequest, ListEventsResponse, ListImagesRequest, ListImagesResponse, ListStatsRequest,
+    ListStatsResponse, ProcessInfo,
 };
 
 use crate::client::Client;
@@ -43,6 +44,7 @@ paged! {
     ListContainerProcessesRequest => ListContainerProcessesResponse, processes: ProcessInfo;
     ListEventsRequest => ListEventsResponse, events: Event;
     ListImagesRequest => ListImagesResponse, images: Image;
+    ListStatsRequest => ListStatsResponse, stats: ContainerStats;
 }
 
 /// The pages of a list. See [`Client::pages`].

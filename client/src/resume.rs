@@ -58,6 +58,7 @@ pub(crate) struct Resuming<R: ServerStreaming> {
     client: Client,
     call: CallContext,
     messages: Option<Messages<R::Response>>,
+    openings: u64,
     interruptions: Interruptions,
 }
 
@@ -67,6 +68,7 @@ impl<R: ServerStreaming> Resuming<R> {
             call: client.context(R::METHOD),
             client,
             messages: None,
+            openings: 0,
             interruptions: Interruptions::default(),
         }
     }
@@ -91,11 +93,18 @@ impl<R: ServerStreaming> Resuming<R> {
         }
     }
 
+    /// How often the stream was opened: what comes from different openings need not fit together.
+    pub(crate) fn openings(&self) -> u64 {
+        self.openings
+    }
+
     async fn receive(&mut self, request: &R) -> Result<Option<R::Response>, Error> {
         if let Some(messages) = &mut self.messages {
             return messages.next().await;
         }
         let opening = self.client.stream_in(request.clone(), self.call.again());
-        self.messages.insert(opening.await?).next().await
+        let messages = self.messages.insert(opening.await?);
+        self.openings += 1;
+        messages.next().await
     }
 }

@@ -534,6 +534,41 @@ async fn a_log_cut_before_its_first_message_is_asked_for_as_before() {
     assert_eq!(server.calls()[1].message::<StreamLogsRequest>(), request);
 }
 
+fn round(number: u64, names: &[&str], is_last: bool) -> Step {
+    let stats = names.iter().map(|name| ContainerStats {
+        container_name: (*name).to_owned(),
+        ..Default::default()
+    });
+    send(&StreamStatsResponse {
+        stats: stats.collect(),
+        round: number,
+        round_end: is_last,
+    })
+}
+
+#[tokio::test]
+async fn rounds_of_statistics_are_whole_also_after_an_interruption() {
+    let server = Server::start(vec![
+        vec![
+            round(1, &["a"], false),
+            round(1, &["b"], true),
+            round(2, &[], true),
+            round(3, &["a"], false),
+            Step::Cut,
+        ],
+        // A part of the first round, as the one that was cut off was in its third.
+        vec![round(1, &["a"], false), Step::Cut],
+        vec![round(1, &["a"], false), round(1, &["c"], true), ok()],
+    ]);
+    let mut rounds = server.client().await.stats(StreamStatsRequest::default());
+    let mut seen = Vec::new();
+    while let Some(round) = timeout(LIMIT, rounds.next()).await.unwrap().unwrap() {
+        let names: Vec<_> = round.into_iter().map(|it| it.container_name).collect();
+        seen.push(names.join(" "));
+    }
+    assert_eq!(seen, ["a b", "", "a c"]);
+}
+
 #[tokio::test]
 async fn logs_of_many_containers_go_on_from_the_cursor_of_each() {
     let message = |container: &str, cursor: &str| {

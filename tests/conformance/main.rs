@@ -33,6 +33,7 @@ mod isolation;
 mod lifecycle;
 mod logs;
 mod request_ids;
+mod stats;
 mod stream_faults;
 mod streams;
 mod terminal;

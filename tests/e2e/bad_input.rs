@@ -130,6 +130,8 @@ fn empty_is_fine(method: &Method) -> bool {
             | "ListImages"
             | "ListExecs"
             | "FollowLogs"
+            | "ListStats"
+            | "StreamStats"
             | "GetVersion"
             | "GetCapabilities"
             | "GetInfo"

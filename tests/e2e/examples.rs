@@ -19,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(120);
 const IMAGE: &str = "busybox:test";
 
 /// Every example, each of which has a scenario here.
-const RUN: [&str; 13] = [
+const RUN: [&str; 14] = [
     "errors.rs",
     "events.rs",
     "exec.rs",
@@ -32,6 +32,7 @@ const RUN: [&str; 13] = [
     "python/exec.py",
     "python/lifecycle.py",
     "python/logs.py",
+    "stats.rs",
     "system.rs",
 ];
 
@@ -219,6 +220,21 @@ fn errors_shows_what_a_program_decides_by() {
             ],
         );
         assert!(!text.contains("unexpected"), "{text}");
+    });
+}
+
+#[test]
+fn stats_shows_what_runs_round_by_round() {
+    scenario(async |world| {
+        let client = world.up().await;
+        client.run("idle", &["sleep", "3600"]).await.unwrap();
+        let shown = printed(example(world, "stats", &["2"])).await;
+        let lines: Vec<_> = shown.lines().collect();
+        assert_eq!(lines.len(), 4, "{shown}");
+        assert_eq!([lines[0], lines[2]], ["round 1 of 2", "round 2 of 2"]);
+        assert!(lines[1].starts_with("idle: since its start, "), "{shown}");
+        assert!(lines[3].starts_with("idle: 0.0"), "{shown}");
+        assert!(lines[3].ends_with(", 1 processes and threads"), "{shown}");
     });
 }
 

@@ -87,6 +87,8 @@ fn exits_that_happen_while_containerd_is_away_are_settled_when_it_is_back() {
         fs::write(shared.join("told"), "").unwrap();
         must_be_unavailable(&client.pause("patient").await.unwrap_err());
         must_be_unavailable(&client.create("new", &["true"]).await.unwrap_err());
+        let stats = client.list_stats(v1::ListStatsRequest::default()).await;
+        must_be_unavailable(&stats.unwrap_err());
         assert_eq!(client.state("patient").await.unwrap(), State::Running);
         assert_eq!(
             client.list().await.unwrap().len(),

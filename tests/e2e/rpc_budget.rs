@@ -27,6 +27,7 @@ const EXEC: &str = "/containerd.services.tasks.v1.Tasks/Exec";
 const CLOSE_IO: &str = "/containerd.services.tasks.v1.Tasks/CloseIO";
 const DELETE_PROCESS: &str = "/containerd.services.tasks.v1.Tasks/DeleteProcess";
 const LIST_PIDS: &str = "/containerd.services.tasks.v1.Tasks/ListPids";
+const METRICS: &str = "/containerd.services.tasks.v1.Tasks/Metrics";
 const LIST_TASKS: &str = "/containerd.services.tasks.v1.Tasks/List";
 
 /// `wharfd` behind a counting proxy.
@@ -130,6 +131,31 @@ fn a_whole_short_run_costs_seven_calls() {
             REMOVE,
         ];
         must_cost(&proxy, "run", &all, run_and_delete(&client)).await;
+    });
+}
+
+#[test]
+fn stats_of_any_number_of_containers_cost_one_call() {
+    containerd_only("it counts calls to containerd", async |world| {
+        let (client, proxy) = counted(world).await;
+        let list = || client.list_stats(v1::ListStatsRequest::default());
+        let none = must_cost(&proxy, "stats of none", &[], list()).await;
+        assert_eq!(none.unwrap().stats, []);
+        for number in 0..6 {
+            let name = format!("c{number}");
+            client.run(&name, spec::STUBBORN).await.unwrap();
+        }
+        client.create("idle", spec::STUBBORN).await.unwrap();
+        let six = must_cost(&proxy, "stats of six", &[METRICS], list()).await;
+        assert_eq!(six.unwrap().stats.len(), 6);
+        let round = async {
+            let request = client.request(v1::StreamStatsRequest::default());
+            let answered = client.stats().stream_stats(request).await;
+            let mut messages = answered.unwrap().into_inner();
+            messages.message().await.unwrap().unwrap()
+        };
+        let round = must_cost(&proxy, "a round of stats", &[METRICS], round).await;
+        assert_eq!((round.stats.len(), round.round_end), (6, true));
     });
 }
 

@@ -16,6 +16,7 @@ use wharf_api::v1::exec_service_client::ExecServiceClient;
 use wharf_api::v1::file_service_client::FileServiceClient;
 use wharf_api::v1::image_service_client::ImageServiceClient;
 use wharf_api::v1::log_service_client::LogServiceClient;
+use wharf_api::v1::stats_service_client::StatsServiceClient;
 use wharf_api::v1::system_service_client::SystemServiceClient;
 use wharf_api::v1::{
     self, Container, ExitStatus, GetInfoResponse, Image, container, event, import_image_request,
@@ -113,6 +114,10 @@ impl Client {
         ImageServiceClient::new(self.channel())
     }
 
+    pub fn stats(&self) -> StatsServiceClient<Channel> {
+        StatsServiceClient::new(self.channel())
+    }
+
     pub fn system(&self) -> SystemServiceClient<Channel> {
         SystemServiceClient::new(self.channel())
     }
@@ -172,6 +177,9 @@ unary! {
         list_images: ListImagesRequest -> ListImagesResponse,
         tag_image: TagImageRequest -> TagImageResponse,
         delete_image: DeleteImageRequest -> DeleteImageResponse,
+    }
+    stats {
+        list_stats: ListStatsRequest -> ListStatsResponse,
     }
     system {
         get_version: GetVersionRequest -> GetVersionResponse,

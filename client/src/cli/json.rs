@@ -26,6 +26,7 @@ macro_rules! shown {
 
 shown!(
     Container,
+    ContainerStats,
     Event,
     GetInfoResponse,
     GetVersionResponse,

@@ -34,6 +34,7 @@ mod run;
 mod security;
 mod session;
 mod start;
+mod stats;
 mod stop;
 mod tag;
 mod top;
@@ -85,6 +86,7 @@ pub(crate) enum Command {
     Pause(pause::Pause),
     Unpause(pause::Unpause),
     Top(top::Top),
+    Stats(stats::Stats),
     Events(events::Events),
     Trace(trace::Trace),
     Update(update::Update),
@@ -184,6 +186,7 @@ impl Command {
             Self::Pause(command) => command.execute(session).await,
             Self::Unpause(command) => command.execute(session).await,
             Self::Top(command) => command.execute(session).await,
+            Self::Stats(command) => command.execute(session).await,
             Self::Events(command) => command.execute(session).await,
             Self::Trace(command) => command.execute(session).await,
             Self::Update(command) => command.execute(session).await,

@@ -7,9 +7,14 @@ use std::fmt::{self, Write as _};
 use std::io::{self, BufWriter, Write};
 
 use serde::Serialize;
-use wharf_client::v1::OutputStream;
+use wharf_client::v1::{OutputStream, TerminalSize};
 
 use super::failure::Failure;
+
+/// Control sequences of ECMA-48: CUP, EL and ED.
+const TO_THE_TOP: &str = "\x1b[H";
+const REST_OF_LINE_EMPTY: &str = "\x1b[K\n";
+const REST_OF_SCREEN_EMPTY: &str = "\x1b[J";
 
 /// How a list is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -166,6 +171,29 @@ impl Table {
             .try_for_each(|row| output.line(aligned(row, &widths)))
     }
 
+    /// Its rows without the heading, which was printed before.
+    pub(crate) fn print_rows(&self, output: &mut Output) -> Result<(), Failure> {
+        let widths = self.widths();
+        let rows = self.rows.iter().skip(1);
+        rows.map(|row| aligned(row, &widths))
+            .try_for_each(|line| output.line(line))
+    }
+
+    /// In place of what the terminal shows, as much as fits into it.
+    pub(crate) fn repaint(&self, size: TerminalSize, output: &mut Output) -> Result<(), Failure> {
+        let (rows, columns) = (size.rows as usize, size.columns as usize);
+        let widths = self.widths();
+        output.text(TO_THE_TOP)?;
+        // Behind the last line there is one for the cursor.
+        for row in self.rows.iter().take(rows.saturating_sub(1)) {
+            let line: String = aligned(row, &widths).chars().take(columns).collect();
+            output.text(&line)?;
+            output.text(REST_OF_LINE_EMPTY)?;
+        }
+        output.text(REST_OF_SCREEN_EMPTY)?;
+        output.flush()
+    }
+
     fn widths(&self) -> Vec<usize> {
         let columns = self.rows.first().map_or(0, Vec::len);
         let width = |column: usize| {
@@ -233,6 +261,19 @@ pub(crate) mod tests {
             out.text(),
             "ID     NAME     STATUS\n0123   a\n1      longer   Up\n"
         );
+    }
+
+    #[test]
+    fn a_table_that_is_repainted_keeps_within_the_terminal() {
+        let (mut output, out, _) = captured();
+        let mut table = Table::new(["ID", "NAME"]);
+        table.row(["1".into(), "a\u{1b}[2J".into()]);
+        table.row(["2".into(), "b".into()]);
+        let (rows, columns) = (3, 8);
+        table
+            .repaint(TerminalSize { rows, columns }, &mut output)
+            .unwrap();
+        assert_eq!(out.text(), "\x1b[HID   NAM\x1b[K\n1    a\\u\x1b[K\n\x1b[J");
     }
 
     #[test]

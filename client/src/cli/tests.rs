@@ -54,6 +54,37 @@ fn the_commands_and_their_flags_fit_together() {
 }
 
 #[test]
+fn stats_are_of_all_that_run_or_of_those_named() {
+    let request = |line: &str, ids: &[&str]| match parse(line) {
+        Command::Stats(stats) => stats.request(ids.iter().map(|id| (*id).to_owned()).collect()),
+        other => panic!("{other:?}"),
+    };
+    let second = prost_types::Duration {
+        seconds: 1,
+        nanos: 0,
+    };
+    let want = StreamStatsRequest {
+        filter: None,
+        interval: Some(second),
+    };
+    assert_eq!(request("wharf stats", &[]).unwrap(), want);
+    let want = StreamStatsRequest {
+        filter: Some(ContainerFilter {
+            id_prefixes: vec!["0af1".into()],
+            ..Default::default()
+        }),
+        interval: Some(prost_types::Duration {
+            seconds: 0,
+            nanos: 500_000_000,
+        }),
+    };
+    let line = "wharf stats --no-stream --interval 500ms web";
+    assert_eq!(request(line, &["0af1"]).unwrap(), want);
+    let filtered = request("wharf stats --filter label=a=b", &[]).unwrap();
+    assert_eq!(filtered.filter.unwrap().labels["a"], "b");
+}
+
+#[test]
 fn a_bare_run_asks_for_the_image_and_nothing_else() {
     let want = CreateContainerRequest {
         spec: Some(ContainerSpec {

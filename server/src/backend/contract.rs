@@ -12,12 +12,13 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::model::container::RootMount;
 use crate::model::spec::Resources;
 use crate::model::{
-    Container, ContainerId, Exec, ExecId, Image, LaunchFailure, Run, Signal, StdioPaths,
-    TerminalSize,
+    Container, ContainerId, Exec, ExecId, Image, LaunchFailure, NetworkUsage, Run, Signal,
+    StdioPaths, TerminalSize, Usage,
 };
 use crate::oci::archive::ImageContent;
 
@@ -72,6 +73,14 @@ pub trait ContainerBackend: Send + Sync {
     fn inventory(
         &self,
     ) -> impl Future<Output = Result<HashMap<ContainerId, Found>, BackendError>> + Send;
+
+    /// What the runs of these containers use, which are running by their records: in their order, and `None` for one
+    /// of which nothing can be read, because it has ended meanwhile or its holder does not answer. One call,
+    /// however many they are; at most [`MAX_PAGE`](crate::model::limits::MAX_PAGE).
+    fn usage(
+        &self,
+        containers: &[Arc<Container>],
+    ) -> impl Future<Output = Result<Vec<Option<Sample>>, BackendError>> + Send;
 
     /// Takes in an image's content and unpacks its layers; returns the size of the unpacked layers.
     /// All references of `image` name it afterwards. Repeating it is OK.
@@ -289,6 +298,19 @@ pub enum WaitStatus {
     Signaled(Signal),
     /// It is gone, and nobody saw how.
     Lost,
+}
+
+/// What a run used at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// When it was read.
+    pub time: SystemTime,
+    /// The same on a clock that is never set: what rates are made from.
+    pub instant: Instant,
+    /// What its processes used.
+    pub usage: Usage,
+    /// What went through its network interfaces; none with the host's network.
+    pub networks: Vec<NetworkUsage>,
 }
 
 /// Whether the backend can be reached.

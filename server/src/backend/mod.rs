@@ -7,6 +7,7 @@ pub mod containerd;
 mod contract;
 pub mod fake;
 pub mod local;
+mod network;
 mod oci_runtime;
 pub mod proc;
 mod sources;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use contract::{
-    Applied, BackendError, ContainerBackend, Exit, Found, FoundState, FoundTask, Process,
+    Applied, BackendError, ContainerBackend, Exit, Found, FoundState, FoundTask, Process, Sample,
     SignalScope, Start, StartExec, Status, Task, WaitStatus,
 };
 
@@ -138,6 +139,13 @@ impl ContainerBackend for Backend {
 
     async fn inventory(&self) -> Result<HashMap<ContainerId, Found>, BackendError> {
         either!(Self, self, backend => backend.inventory().await)
+    }
+
+    async fn usage(
+        &self,
+        containers: &[Arc<Container>],
+    ) -> Result<Vec<Option<Sample>>, BackendError> {
+        either!(Self, self, backend => backend.usage(containers).await)
     }
 
     async fn ingest(&self, image: &Image, content: Arc<ImageContent>) -> Result<u64, BackendError> {

@@ -1,4 +1,4 @@
-//! Control groups: limits, freezing, and who is inside, for version 1, version 2 and hosts with both.
+//! Control groups: limits, freezing, who is inside and what they use, for version 1, version 2 and hosts with both.
 //!
 //! ```text
 //! Cgroups::detect ── hierarchies of this host ──► create(name, limits) ──► Cgroup
@@ -14,6 +14,7 @@ mod devices;
 mod hierarchy;
 mod limits;
 mod oom;
+mod stats;
 #[cfg(test)]
 #[allow(
     clippy::unwrap_used,
@@ -36,6 +37,7 @@ use thiserror::Error;
 
 pub use hierarchy::{Hierarchy, Kind};
 pub use oom::OomNotices;
+pub use stats::limit_of_v1;
 
 use crate::model::Signal;
 

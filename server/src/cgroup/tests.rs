@@ -12,12 +12,12 @@ use crate::model::spec::Resources;
 use crate::oci::runtime_spec::{CgroupVersion, resources};
 
 /// Groups below a parent that is removed in the end.
-struct World {
-    cgroups: Cgroups,
+pub(super) struct World {
+    pub(super) cgroups: Cgroups,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let parent = format!("/wharf-test-{}", uuid::Uuid::new_v4().simple());
         Self {
             cgroups: Cgroups::detect(Path::new(&parent)),

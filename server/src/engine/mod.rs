@@ -19,6 +19,7 @@ pub mod query;
 mod recovery;
 mod registry;
 pub mod session;
+mod stats;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ pub use api::*;
 pub use core::Settings;
 pub use error::Error;
 pub use files::{Download, FileUpload};
+pub use stats::{ContainerSample, RoundPart, StatsPage, StatsRounds};
 
 pub use crate::backend::proc::ProcessInfo;
 

@@ -151,6 +151,10 @@ pub const MAX_LOG_POSITIONS: usize = 1_000;
 pub const MAX_OPEN_LOGS: usize = 256;
 /// Silence after which a log that is followed says that it is alive.
 pub const LOG_IDLE_INTERVAL: Duration = Duration::from_secs(30);
+/// How far apart rounds of stats begin, by default.
+pub const DEFAULT_STATS_INTERVAL: Duration = Duration::from_secs(1);
+/// See [`DEFAULT_STATS_INTERVAL`]. Below it, most of what is seen is the reading.
+pub const MIN_STATS_INTERVAL: Duration = Duration::from_millis(100);
 /// How long output is read after a process's end, if somebody else still holds its pipes.
 pub const DRAIN_AFTER_EXIT: Duration = Duration::from_secs(5);
 /// How long after a restart of the server a stream that it cut may be taken up again before the caller

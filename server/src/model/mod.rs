@@ -16,6 +16,7 @@ pub(crate) mod samples;
 pub mod signal;
 pub mod spec;
 pub mod stdio;
+pub mod usage;
 
 pub use container::{Container, ExitReason, ExitStatus, State};
 pub use event::{Event, EventKind, NewEvent};
@@ -27,3 +28,4 @@ pub use request::{Cause, Principal, RequestId};
 pub use signal::Signal;
 pub use spec::ContainerSpec;
 pub use stdio::{OnDisconnect, OutputStream, StdioPaths, TerminalSize};
+pub use usage::{NetworkUsage, Usage};

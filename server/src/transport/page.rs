@@ -4,6 +4,7 @@
 //! its page ended, and a checksum. It is no secret and no capability; damage and other requests are
 //! told apart from it, and both get PAGE_TOKEN_INVALID.
 
+use std::iter::Peekable;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
@@ -63,6 +64,7 @@ paged!(
     ListEventsRequest,
     ListImagesRequest,
     ListExecsRequest,
+    ListStatsRequest,
 );
 
 /// The page that is asked for.
@@ -214,17 +216,29 @@ pub(super) fn fill<T: Message>(
     entries: impl IntoIterator<Item = T>,
     size: usize,
 ) -> (Vec<T>, More) {
+    let mut entries = entries.into_iter().peekable();
+    let page = take(&mut entries, size);
+    match entries.peek() {
+        Some(_) => (page, More::Yes),
+        None => (page, More::No),
+    }
+}
+
+/// Takes entries until the page is full, by number (at least 1) or by size, and leaves the others.
+pub(super) fn take<I: Iterator<Item: Message>>(
+    entries: &mut Peekable<I>,
+    size: usize,
+) -> Vec<I::Item> {
     let (mut page, mut bytes) = (Vec::new(), 0);
-    for entry in entries {
-        let length = entry.encoded_len();
+    while let Some(entry) = entries.next_if(|entry| {
         // One entry always fits: each is far below the size of a page.
-        if page.len() == size || (!page.is_empty() && bytes + length > limits::MAX_PAGE_BYTES) {
-            return (page, More::Yes);
-        }
-        bytes += length;
+        page.is_empty()
+            || page.len() < size && bytes + entry.encoded_len() <= limits::MAX_PAGE_BYTES
+    }) {
+        bytes += entry.encoded_len();
         page.push(entry);
     }
-    (page, More::No)
+    page
 }
 
 /// Whether there are entries after a page.

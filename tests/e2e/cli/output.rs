@@ -24,6 +24,10 @@ fn every_listing_is_json_with_the_names_of_the_api() {
         assert_eq!(wharf.json("inspect web").await[0], *container);
 
         assert_eq!(wharf.json("top web").await[0]["pid"], container["pid"]);
+        let stats = &wharf.json("stats --no-stream web").await[0];
+        assert_eq!(stats["containerId"], id);
+        assert_eq!(stats["pids"], "1");
+        assert!(stats["cpu"]["cores"].is_number(), "{stats}");
         assert_eq!(wharf.json("images").await.len(), 1);
         let info = &wharf.json("info").await[0];
         assert_eq!(info["containers"]["STATE_RUNNING"], 1);
@@ -35,6 +39,52 @@ fn every_listing_is_json_with_the_names_of_the_api() {
         wharf.ok("wait web").await;
         let pruned = &wharf.json("prune --force").await[0];
         assert_eq!(pruned["containerId"], id);
+    });
+}
+
+#[test]
+fn what_containers_use_is_a_table_and_follows_them() {
+    scenario(async |world| {
+        let wharf = up(world).await;
+        let heading =
+            "CONTAINER ID   NAME   CPU %   MEM USAGE / LIMIT   MEM %   NET I/O   BLOCK I/O   PIDS";
+        assert_eq!(wharf.ok("stats --no-stream").await, heading);
+        wharf
+            .run_script("--name web -m 64m", "exec sleep 3600")
+            .await;
+        wharf.run_script("--name other", "exec sleep 3600").await;
+        let table = wharf.ok("stats --no-stream --interval 200ms web").await;
+        let rows: Vec<_> = table.lines().skip(1).collect();
+        assert_eq!(rows.len(), 1, "{table}");
+        for shown in ["web", "%", " / 67.1MB", "0B / 0B"] {
+            assert!(rows[0].contains(shown), "no {shown} in {table}");
+        }
+        let refused = wharf.fails(1, "stats --no-stream none").await;
+        assert!(refused.contains("(CONTAINER_NOT_FOUND, "), "{refused}");
+        let refused = wharf.fails(1, "stats --interval 99ms").await;
+        assert!(refused.contains("(INVALID_FIELD, "), "{refused}");
+
+        let following = ["stats", "--interval", "100ms", "--filter", "name=web"];
+        let mut following = tokio::process::Command::from(wharf.command(following));
+        let mut following = following
+            .stdout(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let lines = tokio::io::BufReader::new(following.stdout.take().unwrap());
+        let mut lines = tokio::io::AsyncBufReadExt::lines(lines);
+        let mut seen = Vec::new();
+        while seen.len() < 4 {
+            let line = tokio::time::timeout(super::LONGEST, lines.next_line()).await;
+            seen.push(line.unwrap().unwrap().unwrap());
+        }
+        assert!(seen[0].starts_with("CONTAINER ID"), "{seen:?}");
+        assert!(
+            seen[1..].iter().all(|row| row.contains(" web ")),
+            "{seen:?}"
+        );
+        assert!(seen[3].contains("0.00%"), "{seen:?}");
+        following.kill().await.unwrap();
     });
 }
 

@@ -22,7 +22,7 @@ use wharf_client::v1::{ExitStatus, OutputStream, TerminalSize};
 use wharf_client::{Input, InputFate, Output as Happening, Session};
 
 pub(crate) use detach_keys::DetachKeys;
-pub(crate) use terminal::size_or_default;
+pub(crate) use terminal::{is_stdout, size_or_default};
 
 use super::failure::Failure;
 use super::output::Output;

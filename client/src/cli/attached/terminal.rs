@@ -19,6 +19,11 @@ pub(super) fn is_stdin() -> bool {
     isatty(stdin())
 }
 
+/// Whether output goes to a terminal.
+pub(crate) fn is_stdout() -> bool {
+    isatty(stdout())
+}
+
 /// The terminal's size, if there is one that has a size.
 pub(super) fn size() -> Option<TerminalSize> {
     let size = tcgetwinsize(stdout())

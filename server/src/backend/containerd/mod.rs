@@ -1,7 +1,7 @@
 //! containerd as a backend, through its generated stubs.
 //!
 //! ```text
-//! containers, launch, task, exec, discard, find --calls--> connection --> containerd
+//! containers, launch, task, exec, discard, find, metrics --calls--> connection --> containerd
 //!          | expect, adopt                                             |
 //!          v                                                           v
 //!        runs  <-------------------- exits, OOM kills ------------- events
@@ -23,6 +23,7 @@ mod exit;
 mod find;
 mod images;
 mod launch;
+mod metrics;
 mod name;
 mod observer;
 mod reconcile;
@@ -49,7 +50,7 @@ use self::name::{Name, Names};
 use self::observer::Observer;
 use self::runs::Runs;
 pub use self::task::ContainerdTask;
-use super::{BackendError, ContainerBackend, Found, FoundState, FoundTask, Start, Status};
+use super::{BackendError, ContainerBackend, Found, FoundState, FoundTask, Sample, Start, Status};
 use crate::model::container::RootMount;
 use crate::model::{Container, ContainerId, Image, ServerId};
 use crate::oci::archive::ImageContent;
@@ -255,6 +256,13 @@ impl ContainerBackend for Containerd {
 
     async fn inventory(&self) -> Result<HashMap<ContainerId, Found>, BackendError> {
         find::inventory(self).await
+    }
+
+    async fn usage(
+        &self,
+        containers: &[Arc<Container>],
+    ) -> Result<Vec<Option<Sample>>, BackendError> {
+        metrics::usage(self, containers).await
     }
 
     async fn ingest(&self, image: &Image, content: Arc<ImageContent>) -> Result<u64, BackendError> {

@@ -9,7 +9,7 @@ use super::world::is_alive;
 use super::{Fake, Fault, Hold, Operation, When};
 use crate::backend::{BackendError, FoundState, Start, Status, WaitStatus};
 use crate::model::spec::Resources;
-use crate::model::{Container, ContainerId, Digest, ExecId, Signal, TerminalSize};
+use crate::model::{Container, ContainerId, Digest, ExecId, Signal, TerminalSize, Usage};
 
 /// Makes things happen in a [`Fake`], and shows what is in it. Clones are the same.
 #[derive(Debug, Clone)]
@@ -97,6 +97,11 @@ impl FakeControl {
         process.end(status);
         self.show(&process);
         true
+    }
+
+    /// What a container is said to use from now on.
+    pub fn uses(&self, id: ContainerId, usage: Usage) {
+        self.fake.world.lock().usage.insert(id, usage);
     }
 
     /// The next process to be started ends like this before its start returns; called repeatedly,

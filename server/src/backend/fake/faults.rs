@@ -28,6 +28,8 @@ pub enum Operation {
     Find,
     /// `ContainerBackend::inventory`.
     Inventory,
+    /// `ContainerBackend::usage`.
+    Usage,
     /// `ContainerBackend::ingest`.
     Ingest,
     /// `ContainerBackend::tag`.

@@ -26,8 +26,8 @@ pub use self::faults::{Fault, Hold, Operation, When};
 use self::process::Process;
 use self::world::World;
 use super::{
-    Applied, BackendError, ContainerBackend, Exit, Found, FoundTask, SignalScope, Start, StartExec,
-    Status, Task,
+    Applied, BackendError, ContainerBackend, Exit, Found, FoundTask, Sample, SignalScope, Start,
+    StartExec, Status, Task,
 };
 use crate::model::container::RootMount;
 use crate::model::spec::Resources;
@@ -160,6 +160,19 @@ impl ContainerBackend for Fake {
     async fn inventory(&self) -> Result<HashMap<ContainerId, Found>, BackendError> {
         self.call(Operation::Inventory, |world| Ok(world.inventory()))
             .await
+    }
+
+    async fn usage(
+        &self,
+        containers: &[Arc<Container>],
+    ) -> Result<Vec<Option<Sample>>, BackendError> {
+        self.call(Operation::Usage, |world| {
+            let samples = containers
+                .iter()
+                .map(|container| world.sample(container.id));
+            Ok(samples.collect())
+        })
+        .await
     }
 
     async fn ingest(&self, image: &Image, content: Arc<ImageContent>) -> Result<u64, BackendError> {

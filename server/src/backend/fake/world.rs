@@ -2,12 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::time::Instant;
 
 use super::faults::Faults;
 use super::process::Process;
-use crate::backend::{BackendError, Found, FoundState, FoundTask, Start, StartExec, WaitStatus};
+use crate::backend::{
+    BackendError, Found, FoundState, FoundTask, Sample, Start, StartExec, WaitStatus,
+};
 use crate::model::container::RootMount;
-use crate::model::{Container, ContainerId, Digest, ExecId, Image, LaunchFailure, Signal};
+use crate::model::{Container, ContainerId, Digest, ExecId, Image, LaunchFailure, Signal, Usage};
 use crate::oci::archive::ImageContent;
 
 /// The first pid given out: above what a kernel gives by default, so that no test can hit a real one.
@@ -36,6 +41,8 @@ pub(super) struct World {
     pub(super) early_exits: Vec<WaitStatus>,
     /// Processes removed behind the engine's back, for the next connect to settle.
     pub(super) lost: Vec<Arc<Process>>,
+    /// What containers are said to use; nothing, unless the control has said so.
+    pub(super) usage: HashMap<ContainerId, Usage>,
     pids: u32,
 }
 
@@ -141,6 +148,16 @@ impl World {
     pub(super) fn leave_created_task(&mut self, id: ContainerId) {
         let process = Process::new(self.next_pid(), FoundState::Created);
         self.tasks.insert(id, Arc::new(process));
+    }
+
+    pub(super) fn sample(&self, id: ContainerId) -> Option<Sample> {
+        let process = self.tasks.get(&id)?;
+        is_alive(process).then(|| Sample {
+            time: SystemTime::now(),
+            instant: Instant::now(),
+            usage: self.usage.get(&id).copied().unwrap_or_default(),
+            networks: Vec::new(),
+        })
     }
 
     /// The process that is meant, or, if it is gone, one like it that nothing will happen to.

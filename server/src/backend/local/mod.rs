@@ -26,11 +26,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::exec::LocalExec;
@@ -38,7 +40,7 @@ use self::images::Images;
 use self::live::Lives;
 use self::roots::Roots;
 pub use self::task::LocalTask;
-use super::{BackendError, ContainerBackend, Found, FoundTask, Start, Status};
+use super::{BackendError, ContainerBackend, Found, FoundTask, Sample, Start, Status, network};
 use crate::cgroup::Cgroups;
 use crate::model::container::RootMount;
 use crate::model::{Container, ContainerId, Image, Run};
@@ -180,6 +182,21 @@ impl Local {
     }
 }
 
+impl Inner {
+    /// What a run uses now; `None` if its control group is gone.
+    fn usage(&self, container: &Container) -> Result<Option<Sample>, BackendError> {
+        let name = cgroup_name(container.id, container.run);
+        let (time, instant) = (SystemTime::now(), Instant::now());
+        let usage = self.cgroups.open(&name).usage()?;
+        Ok(usage.map(|usage| Sample {
+            time,
+            instant,
+            usage,
+            networks: network::usage(container),
+        }))
+    }
+}
+
 fn status(is_keeper_up: bool) -> Status {
     if is_keeper_up {
         Status::Connected {
@@ -251,6 +268,15 @@ impl ContainerBackend for Local {
 
     async fn inventory(&self) -> Result<HashMap<ContainerId, Found>, BackendError> {
         find::inventory(self).await
+    }
+
+    async fn usage(
+        &self,
+        containers: &[Arc<Container>],
+    ) -> Result<Vec<Option<Sample>>, BackendError> {
+        let containers = containers.to_vec();
+        self.blocking(move |inner| containers.iter().map(|it| inner.usage(it)).collect())
+            .await
     }
 
     async fn ingest(&self, image: &Image, content: Arc<ImageContent>) -> Result<u64, BackendError> {

@@ -20,6 +20,7 @@ mod random;
 mod recovery;
 mod sessions;
 mod start;
+mod stats;
 mod stop;
 mod storage;
 mod story;

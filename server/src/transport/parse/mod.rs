@@ -27,6 +27,7 @@ mod process;
 mod resources;
 mod security;
 pub(crate) mod spec;
+pub(crate) mod stats;
 pub(crate) mod stdio;
 mod text;
 mod time;

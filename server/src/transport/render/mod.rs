@@ -8,6 +8,7 @@ pub(super) mod file;
 pub(super) mod image;
 pub(super) mod log;
 pub(super) mod spec;
+pub(super) mod stats;
 pub(super) mod status;
 pub(super) mod stdio;
 

@@ -6,8 +6,8 @@ mod event;
 mod exec;
 mod file;
 mod image;
-mod later;
 mod log;
+mod stats;
 mod stdio;
 mod system;
 mod upload;
@@ -121,7 +121,6 @@ pub async fn build(setup: Setup) -> Result<Services, DescriptorError> {
     health.not_serving().await;
 
     let engine = &setup.engine;
-    let later = || later::Later::new(engine.clone());
     let images = image::Images::new(engine.clone(), setup.spool.clone(), tasks.clone()).await;
     let mut routes = Routes::builder();
     routes
@@ -144,7 +143,9 @@ pub async fn build(setup: Setup) -> Result<Services, DescriptorError> {
         .add_service(limited!(LogServiceServer::new(log::Logs::new(
             engine.clone()
         ))))
-        .add_service(limited!(StatsServiceServer::new(later())))
+        .add_service(limited!(StatsServiceServer::new(stats::Stats::new(
+            engine.clone()
+        ))))
         .add_service(limited!(HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(reporter)
         )))

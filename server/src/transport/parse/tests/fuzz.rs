@@ -6,7 +6,7 @@ use prost::Message;
 use wharf_api::v1;
 
 use crate::transport::Violations;
-use crate::transport::parse::{container, event, exec, image, log, stdio, update};
+use crate::transport::parse::{container, event, exec, image, log, stats, stdio, update};
 
 /// Bytes that decode more often than random ones: fields with small numbers, nested.
 fn message() -> impl Strategy<Value = Vec<u8>> {
@@ -66,6 +66,8 @@ fn parse_as_everything(bytes: &[u8]) {
     parse_as(bytes, |r, out| _ = log::stream(r, out));
     parse_as(bytes, |r, out| _ = log::follow(r, out));
     parse_as(bytes, |r, out| _ = image::list(r, out));
+    parse_as(bytes, |r, out| _ = stats::list(r, out));
+    parse_as(bytes, |r, out| _ = stats::stream(r, out));
     parse_as(bytes, |r: v1::ImportImageStart, out| {
         drop(image::import(&r, out))
     });

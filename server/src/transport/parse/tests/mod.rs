@@ -11,6 +11,7 @@ mod images;
 mod logs;
 mod requests;
 mod spec;
+mod stats;
 mod stdio;
 mod update;
 

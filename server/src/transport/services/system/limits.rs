@@ -49,7 +49,7 @@ fn sizes() -> [(&'static str, u64); 27] {
     ]
 }
 
-fn counts() -> [(&'static str, u64); 21] {
+fn counts() -> [(&'static str, u64); 22] {
     [
         ("max_log_positions", l::MAX_LOG_POSITIONS as u64),
         ("max_concurrent_streams", l::MAX_CONCURRENT_STREAMS.into()),
@@ -57,6 +57,10 @@ fn counts() -> [(&'static str, u64); 21] {
         ("default_page_size", l::DEFAULT_PAGE as u64),
         ("max_page_size", l::MAX_PAGE as u64),
         ("max_containers", l::MAX_CONTAINERS as u64),
+        (
+            "min_stats_interval_milliseconds",
+            l::MIN_STATS_INTERVAL.subsec_millis().into(),
+        ),
         ("max_file_calls", l::MAX_FILE_CALLS as u64),
         ("max_archive_depth", l::MAX_ARCHIVE_DEPTH as u64),
         ("max_labels", l::MAX_LABELS as u64),
@@ -75,7 +79,7 @@ fn counts() -> [(&'static str, u64); 21] {
     ]
 }
 
-fn times() -> [(&'static str, u64); 12] {
+fn times() -> [(&'static str, u64); 13] {
     let seconds = |time: Duration| time.as_secs();
     [
         ("log_idle_seconds", seconds(l::LOG_IDLE_INTERVAL)),
@@ -85,6 +89,10 @@ fn times() -> [(&'static str, u64); 12] {
         ("idempotency_kept_seconds", seconds(l::IDEMPOTENCY_KEPT)),
         ("exec_kept_seconds", seconds(l::EXEC_KEPT)),
         ("max_exec_timeout_seconds", seconds(l::MAX_EXEC_TIMEOUT)),
+        (
+            "default_stats_interval_seconds",
+            seconds(l::DEFAULT_STATS_INTERVAL),
+        ),
         ("drain_after_exit_seconds", seconds(l::DRAIN_AFTER_EXIT)),
         ("transfer_stall_seconds", seconds(l::TRANSFER_STALL)),
         ("reattach_grace_seconds", seconds(l::REATTACH_GRACE)),

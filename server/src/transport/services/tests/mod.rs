@@ -10,6 +10,7 @@ mod events;
 mod execs;
 mod images;
 mod logs;
+mod stats;
 mod surface;
 
 use std::sync::Arc;
