@@ -146,6 +146,7 @@ async fn launch(
         cgroup_version: inner.spec.host.cgroup,
         hierarchies: inner.cgroups.hierarchies(),
         id: &id,
+        has_init: container.spec.init,
     };
     let plan = plan::of_container(spec, &around, &made)?;
     let stream = cgroup_name(container.id, start.run);
@@ -155,6 +156,7 @@ async fn launch(
         filter: prepared.filter.map(|filter| filter.program),
         cgroup: prepared.unified,
         join: None,
+        reports: None,
     };
     inner.lives.insert(&stream, live);
     let launched = inner.processes.launch(order, live.on_exit()).await;
