@@ -1,8 +1,9 @@
-"""Measures wharfd next to its peers on one private containerd, interleaved, and prints tables.
+"""Measures wharfd next to its peers, interleaved, and prints tables.
 
-Absolute times say something about this machine only; counts and ratios travel. The result is written as
-JSON, too, below target/bench. Needs root. dockerd is measured as well if it is installed.
-usage: bench --programs target/release [--rounds 30]
+One wharfd runs containers by itself, another one on a private containerd that `ctr` uses, too. Absolute times say
+something about this machine only; counts and ratios travel. The result is written as JSON, too, below target/bench.
+Needs root. dockerd is measured as well if it is installed.
+usage: bench --programs target/release [--rounds 20] [--only times,calls,parallel,streams,logs,many]
 """
 
 import argparse
@@ -13,162 +14,208 @@ import pathlib
 import platform
 import re
 import shutil
+import signal
 import statistics
+import subprocess
 import sys
+import time
 
+import docker
 import lifecycles
-import proc
+import many
+import parallel
+import sides
 import streams
 from place import ROOT, Place
+from server import Server
 
-MANY = 100
 STREAM_MIB = 1024
 STREAM_ROUNDS = 5
+# Others may be using the machine. It is waited for, but not for ever.
+QUIET_LOAD = 0.5
+QUIET_WITHIN = 60
+# Whose times are divided by whose.
+RATIOS = (
+    ("docker", "wharfd, local"),
+    ("crun", "wharfd, local"),
+    ("wharfd, local", "unshare"),
+    ("wharfd, containerd", "ctr"),
+    ("wharfd, containerd", "ctr --seccomp"),
+)
 
 
 def row(name, *cells):
-    print(f"| {name:<44} | " + " | ".join(f"{cell:>12}" for cell in cells) + " |")
+    print(f"| {name:<36} | " + " | ".join(f"{cell:>12}" for cell in cells) + " |")
 
 
 def table(title, *names):
     print(f"\n{title}\n")
     row("", *names)
-    print(f"|{'-' * 46}|" + "|".join("-" * 14 for _ in names) + "|", flush=True)
+    print(f"|{'-' * 38}|" + "|".join("-" * 14 for _ in names) + "|", flush=True)
+
+
+def shown(value, digits=1):
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def median(values):
-    return statistics.median(values)
+    return statistics.median(values) if values else None
 
 
-def compare(name, sides, columns):
-    """A row of medians, and how ours compares with ctr's."""
-    medians = {side: median(values) for side, values in sides.items()}
-    cells = [f"{medians[side]:.1f}" if side in medians else "-" for side in columns]
-    ratio = medians["wharfd"] / medians["ctr"] if "ctr" in medians else None
-    row(name, *cells, f"{ratio:.2f}" if ratio else "-")
-    return {"sides": sides, "medians": medians, "ratio_to_ctr": ratio}
+def times(everyone, rounds):
+    measured = lifecycles.measure(everyone, rounds)
+    table("Milliseconds, medians, interleaved", *measured)
+    for side in everyone:
+        row(side, *(shown(median(by_side.get(side))) for by_side in measured.values()))
+    for of, to in RATIOS:
+        ratios = (lifecycles.ratio(by_side, of, to) for by_side in measured.values())
+        row(f"{of} / {to}", *(shown(ratio, 2) for ratio in ratios))
+    return measured
 
 
-def times(place, rounds):
-    columns = ("wharfd", "`wharf`", "ctr", "docker")
-    table("Milliseconds, medians, interleaved", *columns, "wharfd/ctr")
-    result = {}
-
-    def add(key, name, sides):
-        result[key] = compare(name, sides, columns)
-
-    add("start", "create to running", lifecycles.start_to_running(place, rounds))
-    add("run", "create, start, wait, delete of true", lifecycles.whole_run(place, rounds))
-    # wharfd's and docker's containers have a seccomp profile, and runc compiles it for each exec.
-    for key, name, options in (
-        ("exec", "exec of true, create to exit", ()),
-        ("exec_seccomp", "the same, ctr's with seccomp, too", ("--seccomp",)),
-    ):
-        with lifecycles.running(place, "sleep", "600", ctr_options=options) as host:
-            lifecycles.exec_true(place, host, 2)  # warm caches
-            add(key, name, lifecycles.exec_true(place, host, rounds))
+def calls(place, everyone):
+    result = lifecycles.calls(place, everyone)
+    for what, by_side in result.items():
+        table(f"Calls to containerd for one {what} of true", *by_side)
+        for name in sorted(set().union(*by_side.values())):
+            row(name, *(calls.get(name, 0) for calls in by_side.values()))
+        row("all", *(sum(calls.values()) for calls in by_side.values()))
     return result
 
 
-def calls(place):
-    result = {"run": lifecycles.calls_of_run(place)}
-    with lifecycles.running(place, "sleep", "600") as host:
-        result["exec"] = lifecycles.calls_of_exec(place, host)
-    for what, (ours, theirs) in result.items():
-        table(f"Calls to containerd for one {what} of true", "wharfd", "ctr")
-        for name in sorted(set(ours) | set(theirs)):
-            row(name, ours.get(name, 0), theirs.get(name, 0))
-        row("all", sum(ours.values()), sum(theirs.values()))
-    return {what: {"wharf": ours, "ctr": theirs} for what, (ours, theirs) in result.items()}
+def lives(everyone):
+    measured = parallel.measure(everyone)
+    table(f"Lives of true, {parallel.AT_ONCE} at once", "a second", "CPU ms of one")
+    for side, readings in measured.items():
+        row(side, shown(median([reading["lives_per_second"] for reading in readings])), "")
+        for name in readings[0].get("cpu_ms_per_life", ()):
+            row(f"  {name}", "", shown(median([r["cpu_ms_per_life"][name] for r in readings]), 2))
+    return measured
 
 
-def throughput(place):
-    columns = ("wharfd", "ctr", "docker")
-    result = {}
-    with lifecycles.running(place, "sleep", "600") as host:
-        out, out_peaks = streams.output(place, host, STREAM_ROUNDS, STREAM_MIB)
-        fed, in_peaks = streams.feeding(place, host, STREAM_ROUNDS, STREAM_MIB)
-    table("MB/s through an exec, medians, interleaved", *columns, "wharfd/ctr")
-    result["output"] = compare("its output", out, columns) | {"peak_mib": out_peaks}
-    result["input"] = compare("its input", fed, columns) | {"peak_mib": in_peaks}
-    return result
+def throughput(servers, flowing):
+    peaks = {}
+    with streams.peaks(servers, peaks):
+        measured = {
+            "its output": streams.output(flowing, STREAM_ROUNDS, STREAM_MIB),
+            "its input": streams.feeding(flowing, STREAM_ROUNDS, STREAM_MIB),
+        }
+    table("MB/s through an exec, medians, interleaved", *flowing)
+    for what, by_side in measured.items():
+        row(what, *(shown(median(by_side.get(side)), 0) for side in flowing))
+    memory_peaks(peaks)
+    return measured | {"peak_mib": peaks}
 
 
-def logs(place):
-    sides, peaks = streams.ingestion(place, STREAM_ROUNDS)
-    table("100-byte lines into a log, and CPU s for each GB", *sides)
-    rates = {name: median(r["mb_per_second"] for r in side) for name, side in sides.items()}
-    row("MB/s", *(f"{rate:.0f}" for rate in rates.values()))
-    row("lines/s", *(f"{rate * 1e4:.0f}" for rate in rates.values()))
+def memory_peaks(peaks):
+    for server, of in peaks.items():
+        row(f"peak MiB, {server}", *(f"{name} {peak:.1f}" for name, peak in of.items()))
+
+
+def logs(servers, flowing):
+    peaks = {}
+    with streams.peaks(servers, peaks):
+        measured = streams.ingestion(flowing, STREAM_ROUNDS)
+    table("100-byte lines into a log, and CPU s for each GB", *measured)
+    row("MB/s", *(shown(median([r["mb_per_second"] for r in side]), 0) for side in measured.values()))
     for process in ("keeper", "wharfd", "dockerd", "shim", "writer"):
-        costs = [[r["cpu_seconds_per_gb"].get(process) for r in side] for side in sides.values()]
-        row(f"CPU s/GB of {process}", *("-" if None in c else f"{median(c):.2f}" for c in costs))
-    back = streams.read_back(place, STREAM_ROUNDS)
+        costs = [[r["cpu_seconds_per_gb"].get(process) for r in side] for side in measured.values()]
+        row(f"CPU s/GB of {process}", *("-" if None in c else shown(median(c), 2) for c in costs))
+    memory_peaks(peaks)
+    back = streams.read_back(flowing["wharfd, local"], STREAM_ROUNDS)
     table("A log of 100 MB read by StreamLogs", "")
     for name in back[0]:
-        row(name.replace("_", " "), f"{median(r[name] for r in back):.2f}")
-    return {"ingestion": sides, "peak_mib": peaks, "read_back": back}
+        row(name.replace("_", " "), shown(median([r[name] for r in back]), 2))
+    return {"ingestion": measured, "peak_mib": peaks, "read_back": back}
 
 
-def resident(place):
-    return {"wharfd": proc.memory(place.wharfd.pid), "keeper": proc.memory(place.keeper)}
+def idle(side):
+    measured = many.measure(side)
+    moments = measured["moments"]
+    table("Idle containers on local", *moments)
+    for what in ("start_ms", "list_ms", "wharf_ps_ms", "reattach_ms"):
+        row(what.replace("_", " "), *(shown(moment[what]) for moment in moments.values()))
+    for when in ("before the restart", "after it"):
+        for program in ("wharfd", "keeper"):
+            memory = [moment["memory_mib"][when][program] for moment in moments.values()]
+            row(f"{program}, MiB (anonymous), {when}", *(of_memory(of) for of in memory))
+            for kind in ("rss", "anonymous"):
+                each = (memory[1][kind] - memory[0][kind]) * 1024 / many.MANY
+                row(f"  KiB of {kind} for each", "", shown(each))
+    for what in ("starts_per_second", "deletions_per_second"):
+        row(what.replace("_", " "), "", shown(measured[what]))
+    return measured
 
 
-def with_many(place):
-    for number in range(MANY):
-        place.create(f"many-{number}", "sleep", "600")
-    many = resident(place)
-    for number in range(MANY):
-        place.delete(f"many-{number}")
-    return many
+def of_memory(memory):
+    return f"{memory['rss']:.1f} ({memory['anonymous']:.1f})"
 
 
-def memory(started, many, measured):
-    moments = {"just started": started, f"with {MANY} running containers": many}
-    table("MiB, resident (anonymous)", "wharfd", "keeper")
-    for moment, of in moments.items():
-        row(moment, *(f"{m['rss']:.1f} ({m['anonymous']:.1f})" for m in of.values()))
-    peaks = {
-        "peak, exec's output": measured["throughput"]["output"]["peak_mib"],
-        "peak, exec's input": measured["throughput"]["input"]["peak_mib"],
-        "peak, lines at full speed": measured["logs"]["peak_mib"],
-    }
-    for moment, of in peaks.items():
-        row(moment, *(f"{peak:.1f}" for peak in of.values()))
-    return moments
+def started(servers):
+    """What they take before they have done anything but import an image."""
+    memory = {server.name: server.memory() for server in servers}
+    table("MiB just started, resident (anonymous)", "wharfd", "keeper")
+    for name, of in memory.items():
+        row(name, *(of_memory(each) for each in of.values()))
+    return memory
 
 
-def circumstances(place):
-    version = place.ctr("version").decode()
+def circumstances(place, dockerd):
+    versions = {"containerd": re.findall(r"Version:\s+(\S+)", place.ctr("version").decode())[-1]}
+    for program in ("runc", "crun"):
+        if shutil.which(program):
+            text = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout
+            versions[program] = text.split()[2]
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, kernel {platform.release()}",
-        "containerd": re.findall(r"Version:\s+(\S+)", version)[-1],
-        "docker": place.docker.version() if place.docker else "not installed",
-        "load before": os.getloadavg(),
+        **versions,
+        "docker": dockerd.version() if dockerd else "not installed",
         "programs": str(place.programs),
     }
+
+
+def wait_for_quiet():
+    deadline = time.monotonic() + QUIET_WITHIN
+    while os.getloadavg()[0] > QUIET_LOAD * os.cpu_count() and time.monotonic() < deadline:
+        time.sleep(1)
+    return os.getloadavg()
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--programs", type=pathlib.Path, required=True)
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--only", default="times,calls,parallel,streams,logs,many")
     options = parser.parse_args()
-    if not shutil.which("ctr") or not shutil.which("containerd"):
-        sys.exit("bench: containerd and ctr are missing; nothing measured")
+    if not all(shutil.which(program) for program in ("ctr", "containerd", "runc", "unshare")):
+        sys.exit("bench: containerd, ctr, runc or unshare is missing; nothing measured")
 
+    # Whoever ends it has it clear up, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended"))
     with Place(options.programs.resolve()) as place:
-        result = circumstances(place)
+        dockerd = docker.start(place)
+        local = Server(place, "local", "--backend", "local")
+        containerd = Server(place, "containerd", "--containerd-address", place.containerd_socket)
+        everyone = sides.all_of(place, containerd, local, dockerd)
+        servers = (local, containerd)
+        flowing = {n: everyone[n] for n in ("wharfd, local", "wharfd, containerd", "ctr", "docker") if n in everyone}
+        result = circumstances(place, dockerd)
         print(", ".join(f"{name}: {value}" for name, value in result.items()))
-        started = resident(place)
-        lifecycles.whole_run(place, 2)  # warm caches on both sides
-        result["times"] = times(place, options.rounds)
-        result["calls"] = calls(place)
-        many = with_many(place)
-        result["throughput"] = throughput(place)
-        result["logs"] = logs(place)
-        result["memory_mib"] = memory(started, many, result)
+        result["started_mib"] = started(servers)
+        for side in everyone.values():  # warm caches on all sides
+            side.life("warm")
+        result["load before"] = wait_for_quiet()
+        parts = {
+            "times": lambda: times(everyone, options.rounds),
+            "calls": lambda: calls(place, everyone),
+            "parallel": lambda: lives(everyone),
+            "streams": lambda: throughput(servers, flowing),
+            "logs": lambda: logs(servers, flowing),
+            "many": lambda: idle(everyone["wharfd, local"]),
+        }
+        for name in options.only.split(","):
+            result[name] = parts[name]()
         result["load after"] = os.getloadavg()
         print(f"\nload: {result['load before']} before, {result['load after']} after")
 

@@ -6,18 +6,22 @@ import shutil
 import subprocess
 import tarfile
 
+from place import until
+
 IMAGE = "busybox:bench"
 
 
-def is_installed():
-    return all(shutil.which(program) for program in ("docker", "dockerd"))
+def start(place):
+    """None if it is not installed."""
+    if all(shutil.which(program) for program in ("docker", "dockerd")):
+        return Engine(place)
+    return None
 
 
-class Docker:
+class Engine:
     """Without a network of its own: it must leave the machine's alone."""
 
     def __init__(self, place):
-        self.place = place
         self.socket = f"unix://{place.directory}/docker.sock"
         root = place.directory / "docker"
         self.daemon = place.spawn(
@@ -29,27 +33,19 @@ class Docker:
             "--pidfile", root / "pid",
             "--bridge", "none", "--iptables=false", "--ip6tables=false",
         )
+        until("dockerd answers", self.version)
+        # dockerd of that age knows no OCI layout: it gets the one layer there is.
+        self.run("import", "--change", "ENV PATH=/bin", "-", IMAGE, input=only_layer(place.archive))
+
+    def command(self, *arguments):
+        return ["docker", "--host", self.socket, *arguments]
 
     def run(self, *arguments, **options):
-        command = ["docker", "--host", self.socket, *arguments]
+        command = self.command(*arguments)
         return subprocess.run(command, check=True, capture_output=True, **options).stdout
 
     def version(self):
         return self.run("version", "--format", "{{.Server.Version}}").decode().strip()
-
-    def bring_image(self, archive):
-        """dockerd of that age knows no OCI layout: it gets the one layer there is."""
-        layer = only_layer(archive)
-        self.run("import", "--change", "ENV PATH=/bin", "-", IMAGE, input=layer)
-
-    def start(self, name, *args):
-        self.run("run", "--detach", "--network", "none", "--name", name, IMAGE, *args)
-
-    def pid(self, name):
-        return int(self.run("inspect", "--format", "{{.State.Pid}}", name))
-
-    def delete(self, name):
-        self.run("rm", "--force", name)
 
 
 def only_layer(archive):

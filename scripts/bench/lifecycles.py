@@ -1,88 +1,86 @@
 """How long things take from the request to their end, interleaved; and how many calls they cost."""
 
 import contextlib
+import statistics
 import time
 
-from place import IMAGE
+import proc
+from place import until
 
-
-def timed(act):
-    began = time.perf_counter()
-    act()
-    return (time.perf_counter() - began) * 1000
+# Ends at once on SIGTERM, and not before.
+STOPS = ("sh", "-c", "trap 'exit 0' TERM; sleep 600 & wait")
 
 
 def interleave(rounds, sides):
-    """Milliseconds of each side, by name: one of each a round."""
-    times = {name: [] for name in sides}
+    """What each side's measure says, by name: one of each a round."""
+    readings = {name: [] for name in sides}
     for number in range(rounds):
         for name, measure in sides.items():
-            times[name].append(measure(number))
-    return times
+            readings[name].append(measure(number))
+    return readings
 
 
-def start_to_running(place, rounds):
-    """From the request to a running container: wharfd's one call against `ctr run --detach`."""
-
-    def ours(number):
-        name = f"start-{number}"
-        took = timed(lambda: place.create(name, "sleep", "600"))
-        place.delete(name)
-        return took
-
-    def theirs(number):
-        name = f"start-{number}"
-        took = timed(lambda: place.ctr_start(name, "sleep", "600"))
-        place.ctr_delete(name)
-        return took
-
-    return interleave(rounds, {"wharfd": ours, "ctr": theirs})
-
-
-def whole_run(place, rounds):
-    """Create, start, wait, delete of `true`, against `ctr run --rm`."""
-
-    def ours(number):
-        return timed(lambda: run_true(place, f"run-{number}"))
-
-    def theirs(number):
-        return timed(lambda: place.ctr("run", "--rm", IMAGE, f"run-{number}", "true"))
-
-    return interleave(rounds, {"wharfd": ours, "ctr": theirs})
-
-
-def run_true(place, name):
-    place.create(name, "true")
-    assert place.wait(name) == 0
-    place.delete(name)
+def ratio(readings, of, to):
+    """The median of the rounds' ratios; None if one of both was not measured."""
+    if of in readings and to in readings:
+        return statistics.median(a / b for a, b in zip(readings[of], readings[to]))
+    return None
 
 
 @contextlib.contextmanager
-def running(place, *command, ctr_options=()):
-    """A container of that name on every side."""
-    place.create("host", *command)
-    place.ctr_start("host", *command, options=ctr_options)
-    if place.docker:
-        place.docker.start("host", *command)
-    yield "host"
-    place.delete("host")
-    place.ctr_delete("host")
-    if place.docker:
-        place.docker.delete("host")
+def running(sides, *command):
+    """A container of that name on every side that can have one."""
+    with contextlib.ExitStack() as stack:
+        for side in sides.values():
+            if hasattr(side, "start"):
+                side.start(side_host(side), *command)
+                stack.callback(side.delete, side_host(side))
+        yield
 
 
-def exec_true(place, host, rounds):
-    """`true` in a running container, to its exit status: RunExec on an open connection, and the programs."""
-    sides = {
-        "wharfd": lambda _: place.meter("exec", host, "true")["seconds"] * 1000,
-        "`wharf`": lambda _: timed(lambda: place.wharf("exec", host, "true")),
-        "ctr": lambda number: timed(
-            lambda: place.ctr("tasks", "exec", "--exec-id", f"exec-{number}", host, "true")
-        ),
+def side_host(side):
+    """Some sides share a server."""
+    return f"host-{id(side)}"
+
+
+def measure(sides, rounds):
+    """Milliseconds by what was measured, side and round.
+
+    A run is measured to its first byte, or to its deletion; an exec to its first byte, or to its exit.
+    """
+    able = {name: side for name, side in sides.items() if hasattr(side, "start")}
+    numbered = {name: number for number, name in enumerate(sides)}
+
+    def named(side, what, round_):
+        return f"{what}-{numbered[side]}-{round_}"
+
+    def of_run(what):
+        def by(side):
+            return lambda n: getattr(sides[side], what)(named(side, what.replace("_", "-"), n))
+        return interleave(rounds, {side: by(side) for side in sides})
+
+    def of_exec(what):
+        def by(side):
+            host = side_host(able[side])
+            return lambda n: getattr(able[side], what)(host, named(side, what.replace("_", "-"), n))
+        return interleave(rounds, {side: by(side) for side in able})
+
+    result = {
+        "run: 1st byte": of_run("first_byte"),
+        "run of true": of_run("life"),
     }
-    if place.docker:
-        sides["docker"] = lambda _: timed(lambda: place.docker.run("exec", host, "true"))
-    return interleave(rounds, sides)
+    with running(able, "sleep", "600"):
+        result["exec: 1st"] = of_exec("exec_first_byte")
+        result["exec of true"] = of_exec("exec_life")
+    result["stop"], result["delete"] = {name: [] for name in able}, {name: [] for name in able}
+    for number in range(rounds):
+        for name, side in able.items():
+            container = named(name, "stop", number)
+            side.start(container, *STOPS)
+            until("it would end on SIGTERM", lambda: proc.catches_sigterm(side.pid(container)))
+            result["stop"][name].append(side.stop(container))
+            result["delete"][name].append(side.delete(container))
+    return result
 
 
 def calls_of(place, act):
@@ -94,13 +92,13 @@ def calls_of(place, act):
     return {name: count for name, count in sorted(calls.items()) if "Events." not in name}
 
 
-def calls_of_run(place):
-    ours = calls_of(place, lambda: run_true(place, "counted"))
-    theirs = calls_of(place, lambda: place.ctr("run", "--rm", IMAGE, "counted", "true"))
-    return ours, theirs
-
-
-def calls_of_exec(place, host):
-    ours = calls_of(place, lambda: place.meter("exec", host, "true"))
-    command = ("tasks", "exec", "--exec-id", "counted", host, "true")
-    return ours, calls_of(place, lambda: place.ctr(*command))
+def calls(place, sides):
+    """To containerd, of one run and one exec of `true`."""
+    compared = {"wharfd": sides["wharfd, containerd"], "ctr": sides["ctr"]}
+    result = {"run": {n: calls_of(place, lambda: s.life("counted")) for n, s in compared.items()}}
+    with running(compared, "sleep", "600"):
+        result["exec"] = {
+            name: calls_of(place, lambda: side.exec_life(side_host(side), "counted"))
+            for name, side in compared.items()
+        }
+    return result

@@ -3,14 +3,19 @@
 import os
 import pathlib
 import re
+import signal
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
+def status(pid, field):
+    text = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return re.search(rf"{field}:\s+(\w+)", text)[1]
+
+
 def status_mib(pid, field):
     """VmRSS, VmHWM (the peak) or RssAnon, in MiB."""
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(rf"{field}:\s+(\d+)", status)[1]) / 1024
+    return int(status(pid, field)) / 1024
 
 
 def memory(pid):
@@ -22,10 +27,11 @@ def forget_peak(pid):
     pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-def cpu_seconds(pid):
-    """User and system time of all threads, also of those that have ended."""
+def cpu_seconds(pid, children=False):
+    """User and system time of all threads, also of those that have ended; and that of children that have."""
     after_name = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(after_name[11]) + int(after_name[12])) / TICKS
+    own, theirs = (sum(map(int, after_name[at : at + 2])) / TICKS for at in (11, 13))
+    return (own, theirs) if children else own
 
 
 def bytes_written(pid):
@@ -34,8 +40,16 @@ def bytes_written(pid):
 
 
 def parent(pid):
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"PPid:\s+(\d+)", status)[1])
+    return int(status(pid, "PPid"))
+
+
+def children(pid):
+    tasks = pathlib.Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def catches_sigterm(pid):
+    return int(status(pid, "SigCgt"), 16) & 1 << (signal.SIGTERM - 1)
 
 
 def find(*words):

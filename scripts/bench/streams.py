@@ -1,18 +1,19 @@
 """How much goes through a process's streams, and what it costs those in between."""
 
+import contextlib
 import subprocess
 import time
 
 import proc
-from lifecycles import interleave, timed
+from lifecycles import interleave, running, side_host
 from place import until
+from sides import NOWHERE, Wharf, run, timed
 
 MIB = 1 << 20
 BLOCK = 64 << 10
 # 100 bytes with its end.
 LINE = "x" * 99
 SECONDS = 5
-NOWHERE = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 def zeros(mib):
@@ -24,75 +25,84 @@ def rate(mib, milliseconds):
     return mib * MIB / 1e6 / (milliseconds / 1000)
 
 
-def with_peaks(place, act):
-    """What act() returns, and the most memory that wharfd and the keeper had meanwhile."""
-    pids = {"wharfd": place.wharfd.pid, "keeper": place.keeper}
-    for pid in pids.values():
+@contextlib.contextmanager
+def peaks(servers, into):
+    """The most memory that wharfd and the keeper have meanwhile."""
+    pids = {server.name: server.pids for server in servers}
+    for pid in (pid for of in pids.values() for pid in of.values()):
         proc.forget_peak(pid)
-    result = act()
-    return result, {name: proc.status_mib(pid, "VmHWM") for name, pid in pids.items()}
+    yield
+    for server, of in pids.items():
+        into[server] = {name: proc.status_mib(pid, "VmHWM") for name, pid in of.items()}
 
 
-def output(place, host, rounds, mib):
+def output(sides, rounds, mib):
     """MB/s from an exec to a reader that takes everything."""
 
-    def ours(_):
-        reading = place.meter("exec", host, *zeros(mib))
-        assert reading["bytes"] >= mib * MIB, reading
-        return rate(mib, reading["seconds"] * 1000)
+    def by(side):
+        host = side_host(side)
 
-    def theirs(number):
-        command = ("tasks", "exec", "--exec-id", f"out-{number}", host, *zeros(mib))
-        return rate(mib, timed(lambda: place.ctr(*command, **NOWHERE)))
+        def ours(_):
+            reading = side.meter("exec", host, *zeros(mib))
+            assert reading["bytes"] >= mib * MIB, reading
+            return rate(mib, reading["seconds"] * 1000)
 
-    def dockers(_):
-        command = ["docker", "--host", place.docker.socket, "exec", host, *zeros(mib)]
-        return rate(mib, timed(lambda: subprocess.run(command, check=True, **NOWHERE)))
+        def theirs(number):
+            return rate(mib, timed(lambda: run(side.exec_command(host, f"out-{number}", *zeros(mib)))))
 
-    sides = {"wharfd": ours, "ctr": theirs, **({"docker": dockers} if place.docker else {})}
-    return with_peaks(place, lambda: interleave(rounds, sides))
+        return ours if isinstance(side, Wharf) else theirs
+
+    with running(sides, "sleep", "600"):
+        return interleave(rounds, {name: by(side) for name, side in sides.items()})
 
 
-def feeding(place, host, rounds, mib):
+def feeding(sides, rounds, mib):
     """MB/s from a client to an exec that takes everything."""
     drain = ("busybox", "dd", "of=/dev/null", f"bs={BLOCK}")
 
-    def ours(_):
-        reading = place.meter("feed", host, mib * MIB, *drain)
-        return rate(mib, reading["seconds"] * 1000)
+    def by(side):
+        host = side_host(side)
 
-    def dockers(_):
-        command = ["docker", "--host", place.docker.socket, "exec", "--interactive", host, *drain]
-        source = subprocess.Popen(["dd", *zeros(mib)[2:]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        return rate(mib, timed(lambda: subprocess.run(command, stdin=source.stdout, check=True, **NOWHERE)))
+        def ours(_):
+            reading = side.meter("feed", host, mib * MIB, *drain)
+            return rate(mib, reading["seconds"] * 1000)
 
-    sides = {"wharfd": ours, **({"docker": dockers} if place.docker else {})}
-    return with_peaks(place, lambda: interleave(rounds, sides))
+        def dockers(_):
+            command = side.engine.command("exec", "--interactive", host, *drain)
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            source = subprocess.Popen(["dd", *zeros(mib)[2:]], **{**quiet, "stdout": subprocess.PIPE})
+            feed = {"stdin": source.stdout, "check": True, **quiet}
+            return rate(mib, timed(lambda: subprocess.run(command, **feed)))
+
+        return ours if isinstance(side, Wharf) else dockers
+
+    # `ctr tasks exec` does not tell an exec that its input has ended.
+    sides = {name: side for name, side in sides.items() if name != "ctr"}
+    with running(sides, "sleep", "600"):
+        return interleave(rounds, {name: by(side) for name, side in sides.items()})
 
 
-def ingestion(place, rounds):
+def ingestion(sides, rounds):
     """100-byte lines at full speed into the log: MB/s, and CPU seconds for each GB."""
 
-    def ours(number):
-        name = f"writer-{number}"
-        pid = place.create(name, "busybox", "yes", LINE).pid
-        shim = proc.parent(pid)
-        pids = {"keeper": place.keeper, "wharfd": place.wharfd.pid, "shim": shim, "writer": pid}
-        reading = full_speed(pids)
-        place.delete(name)
-        return reading
+    def by(name, side):
+        def measure(number):
+            container = f"writer-{name.split()[-1]}-{number}"
+            side.start(container, "busybox", "yes", LINE)
+            pid = side.pid(container)
+            if isinstance(side, Wharf):
+                daemons = side.server.pids
+            else:
+                daemons = {"dockerd": side.engine.daemon.pid}
+            shim = {} if name == "wharfd, local" else {"shim": proc.parent(pid)}
+            reading = full_speed({**daemons, **shim, "writer": pid})
+            side.delete(container)
+            return reading
 
-    def dockers(number):
-        name = f"writer-{number}"
-        place.docker.start(name, "busybox", "yes", LINE)
-        pid = place.docker.pid(name)
-        daemon = place.docker.daemon.pid
-        reading = full_speed({"dockerd": daemon, "shim": proc.parent(pid), "writer": pid})
-        place.docker.delete(name)
-        return reading
+        return measure
 
-    sides = {"wharfd": ours, **({"docker": dockers} if place.docker else {})}
-    return with_peaks(place, lambda: interleave(rounds, sides))
+    sides = {name: side for name, side in sides.items() if name != "ctr"}
+    return interleave(rounds, {name: by(name, side) for name, side in sides.items()})
 
 
 def full_speed(pids):
@@ -109,20 +119,22 @@ def full_speed(pids):
     return {"mb_per_second": gigabytes * 1000 / seconds, "cpu_seconds_per_gb": per_gigabyte}
 
 
-def read_back(place, rounds):
+def read_back(side, rounds):
     """A full log through StreamLogs: MB/s, entries per second, and wharfd's CPU seconds for each GB."""
-    pid = place.create("full", "busybox", "yes", LINE).pid
+    side.start("full", "busybox", "yes", LINE)
+    pid = side.pid("full")
     until("its log is full", lambda: proc.bytes_written(pid) > 150 * MIB, within=120)
-    place.containers.StopContainer(place.api.StopContainerRequest(container="full"))
+    side.server.containers.StopContainer(side.server.api.StopContainerRequest(container="full"))
+    wharfd = side.server.pids["wharfd"]
     readings = []
     for _ in range(rounds):
-        before = proc.cpu_seconds(place.wharfd.pid)
-        reading = place.meter("logs", "full")
-        cpu = proc.cpu_seconds(place.wharfd.pid) - before
+        before = proc.cpu_seconds(wharfd)
+        reading = side.meter("logs", "full")
+        cpu = proc.cpu_seconds(wharfd) - before
         readings.append({
             "mb_per_second": reading["bytes"] / 1e6 / reading["seconds"],
             "entries_per_second": reading["items"] / reading["seconds"],
             "cpu_seconds_per_gb": cpu / (reading["bytes"] / 1e9),
         })
-    place.delete("full")
+    side.delete("full")
     return readings

@@ -20,7 +20,6 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 use wharf_keeper::segment::{Limits, Positions, ProcessExit};
 
-use crate::control::Role;
 use crate::link::{Debts, Finished};
 use crate::sys;
 
@@ -61,11 +60,6 @@ pub(crate) enum SavedProcess {
         pidfd: RawFd,
         reports: RawFd,
         ready: bool,
-        role: Role,
-    },
-    Helping {
-        pid: u32,
-        pidfd: RawFd,
     },
     Running {
         pid: u32,

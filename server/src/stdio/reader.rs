@@ -161,6 +161,8 @@ impl Reader {
 
     fn take(&mut self, next: &Next) {
         self.advance(next);
+        // The recording is ahead of the keeper's word for it, and whoever has read so far may come back to here.
+        self.stream.read_up_to(self.taken);
         if let Some(hold) = &mut self.hold {
             hold.taken(self.taken.total(), next.kept_bytes());
         }

@@ -328,6 +328,15 @@ impl Stream {
         });
     }
 
+    /// There is so much in the recording: it has been read.
+    pub(super) fn read_up_to(&self, offsets: segment::Offsets) {
+        self.reached(Positions {
+            stdout: offsets.stdout,
+            stderr: offsets.stderr,
+            ended: None,
+        });
+    }
+
     fn reached(&self, positions: Positions) {
         self.progress.send_if_modified(|progress| {
             let before = *progress;

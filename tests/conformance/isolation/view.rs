@@ -75,7 +75,7 @@ fn spec(lent: &Path) -> ContainerSpec {
         ],
         rlimits: vec![Rlimit {
             name: "RLIMIT_NOFILE".to_owned(),
-            soft: 123,
+            soft: 456,
             hard: 456,
         }],
         security: Some(Security {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use wharf_keeper::protocol::{Answer, Refusal};
 
-use super::{Control, Draining, Entry, Finish, Launching, Phase, Process};
+use super::{Control, Draining, Entry, Finish, Launching, Phase, Process, Role};
 use crate::drain::{Drain, Stopped};
 use crate::launch::Child;
 use crate::link::{Command, Key, Resumed, Setup};
@@ -67,7 +67,6 @@ impl Control {
                 pidfd,
                 reports,
                 ready,
-                role,
             } => {
                 let child = Child {
                     pid,
@@ -78,22 +77,12 @@ impl Control {
                     child,
                     waiter: None,
                     ready,
-                    role,
+                    role: Role::Process,
                 };
                 self.expect_reports(key, launching);
                 Ok(())
             }
             SavedProcess::Running { pid, pidfd } => self.watch_end(key, pid, sys::adopt(pidfd)?),
-            // Nobody waits for it any more, and what it makes is nobody's.
-            SavedProcess::Helping { pid, pidfd } => {
-                let process = Process::Helping {
-                    pid,
-                    pidfd: sys::adopt(pidfd)?,
-                    waiter: None,
-                };
-                self.let_go_of(process);
-                Ok(())
-            }
             SavedProcess::Ended { pid, exit } => {
                 if let Some(entry) = self.table.get_mut(key) {
                     entry.process = Some(Process::Ended { pid, exit });
@@ -126,6 +115,8 @@ impl Control {
     }
 
     fn become_next(&self, binary: &OwnedFd, drain: &Drain) -> io::Error {
+        // Nobody would be told what comes of them.
+        self.end_helpers(None);
         let mut descriptors = vec![&self.owned.listener, &self.owned.lock];
         let mut streams = Vec::new();
         for entry in self.table.iter() {
@@ -146,7 +137,7 @@ impl Control {
                 outputs: outputs.map(|fd| fd.map(AsRawFd::as_raw_fd)),
                 stdin: entry.stdin.as_ref().map(AsRawFd::as_raw_fd),
                 terminal: entry.terminal.as_ref().map(AsRawFd::as_raw_fd),
-                process: entry.process.as_ref().map(Process::saved),
+                process: entry.process.as_ref().and_then(Process::saved),
                 positions: stream.recorder.positions(),
                 debts: stream.recorder.debts(),
                 finishing_ms: stream.finishing.map(upgrade::left_ms),

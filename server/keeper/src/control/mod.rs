@@ -22,6 +22,7 @@ use wharf_keeper::protocol::{
 };
 
 use self::connection::{Alive, Connection, Peer};
+use self::processes::Helper;
 pub(crate) use self::processes::{Launching, Process, Role};
 use self::table::{ConnectionId, Entry, Finish, Phase, Table, Waiter};
 use crate::args::Args;
@@ -94,8 +95,7 @@ pub(crate) struct Control {
     connections: BTreeMap<ConnectionId, Connection>,
     next_connection: ConnectionId,
     next_key: Key,
-    /// Helpers, which belong to no stream's life.
-    helpers: HashMap<Key, Option<Process>>,
+    helpers: HashMap<Key, Helper>,
     /// Children on their way out that belong to no stream (any more).
     unclaimed: HashMap<Key, OwnedFd>,
     idle_since: Instant,

@@ -58,12 +58,19 @@ pub(crate) struct Launching {
 }
 
 /// What a child is to the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Its process.
     Process,
     /// What makes its process.
     Helper,
+}
+
+/// What makes the process of a stream, and ends with that.
+#[derive(Debug)]
+pub(super) struct Helper {
+    stream: Key,
+    process: Option<Process>,
 }
 
 /// How a launch has ended.
@@ -92,30 +99,24 @@ impl Process {
         }
     }
 
-    /// For the process that continues this one.
-    pub(crate) fn saved(&self) -> SavedProcess {
+    /// For the process that continues this one. Helpers do not live to see it.
+    pub(crate) fn saved(&self) -> Option<SavedProcess> {
         match self {
-            Self::Launching(Launching {
-                child, ready, role, ..
-            }) => SavedProcess::Launching {
+            Self::Launching(Launching { child, ready, .. }) => Some(SavedProcess::Launching {
                 pid: child.pid,
                 pidfd: child.pidfd.as_raw_fd(),
                 reports: child.reports.as_raw_fd(),
                 ready: *ready,
-                role: *role,
-            },
-            Self::Helping { pid, pidfd, .. } => SavedProcess::Helping {
+            }),
+            Self::Running { pid, pidfd } => Some(SavedProcess::Running {
                 pid: *pid,
                 pidfd: pidfd.as_raw_fd(),
-            },
-            Self::Running { pid, pidfd } => SavedProcess::Running {
-                pid: *pid,
-                pidfd: pidfd.as_raw_fd(),
-            },
-            Self::Ended { pid, exit } => SavedProcess::Ended {
+            }),
+            Self::Ended { pid, exit } => Some(SavedProcess::Ended {
                 pid: *pid,
                 exit: *exit,
-            },
+            }),
+            Self::Helping { .. } => None,
         }
     }
 
@@ -173,8 +174,12 @@ impl Control {
             }
         };
         if launch.helper {
+            let helper = Helper {
+                stream: key,
+                process: None,
+            };
             key = self.new_key();
-            self.helpers.insert(key, None);
+            self.helpers.insert(key, helper);
         }
         let launching = Launching {
             child,
@@ -225,6 +230,8 @@ impl Control {
         let key = entry.progress.key;
         self.watch_end(key, pid, pidfd)
             .map_err(|_| Refused::told(Refusal::System, "it cannot be watched"))?;
+        // The keeper after this one, and the daemon, find it by this.
+        self.link.send(Command::Launched(key, pid));
         self.reap_strays();
         Ok(Outcome::Answer(Answer::Done {}))
     }
@@ -391,7 +398,9 @@ impl Control {
 
     /// A helper is over.
     fn helped(&mut self, key: Key, status: ProcessStatus) {
-        let Some(Some(Process::Helping { pidfd, waiter, .. })) = self.helpers.remove(&key) else {
+        let helper = self.helpers.remove(&key);
+        let Some(Process::Helping { pidfd, waiter, .. }) = helper.and_then(|helper| helper.process)
+        else {
             return;
         };
         self.poller.remove(&pidfd);
@@ -413,7 +422,8 @@ impl Control {
         }
         while let Some(pid) = sys::child::first_zombie() {
             let streams = self.table.iter().filter_map(|entry| entry.process.as_ref());
-            let helpers = self.helpers.values().flatten();
+            let helpers = self.helpers.values();
+            let helpers = helpers.filter_map(|helper| helper.process.as_ref());
             let mut known = streams.chain(helpers).map(|process| process.state().pid);
             // One that is watched is told of by its descriptor, and so are those on their way out.
             if known.any(|known| known == pid) || !self.unclaimed.is_empty() {
@@ -423,11 +433,20 @@ impl Control {
         }
     }
 
+    /// Ends what makes the process of a stream; of all of them, without one.
+    pub(super) fn end_helpers(&self, of: Option<Key>) {
+        let helpers = self.helpers.values();
+        let of_stream = helpers.filter(|helper| of.is_none_or(|stream| stream == helper.stream));
+        for process in of_stream.filter_map(|helper| helper.process.as_ref()) {
+            process.kill();
+        }
+    }
+
     /// Where the process of a stream, or a helper, is.
     fn process_of(&mut self, key: Key) -> Option<&mut Option<Process>> {
         match self.table.get_mut(key) {
             Some(entry) => Some(&mut entry.process),
-            None => self.helpers.get_mut(&key),
+            None => self.helpers.get_mut(&key).map(|helper| &mut helper.process),
         }
     }
 
@@ -475,7 +494,10 @@ impl Control {
         }
         let process = match self.table.get(key) {
             Some(entry) => entry.process.as_ref(),
-            None => self.helpers.get(&key).and_then(Option::as_ref),
+            None => self
+                .helpers
+                .get(&key)
+                .and_then(|helper| helper.process.as_ref()),
         };
         let (pid, pidfd, role) = match process {
             Some(Process::Running { pid, pidfd }) => (*pid, pidfd, Role::Process),

@@ -254,7 +254,9 @@ impl Control {
             Phase::Open => {
                 entry.phase = Phase::Closing(vec![waiter]);
                 entry.stdin = None;
-                self.link.send(Command::Close(entry.progress.key));
+                let key = entry.progress.key;
+                self.end_helpers(Some(key));
+                self.link.send(Command::Close(key));
                 Ok(Outcome::Later)
             }
         }

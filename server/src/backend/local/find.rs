@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::failure;
 use super::live::{Kind, Live};
-use super::{Inner, Local, cgroup_name, task};
+use super::{Inner, Local, cgroup_name, runtime, task};
 use crate::backend::{Applied, BackendError, Exit, Found, FoundState, FoundTask};
 use crate::cgroup::Cgroup;
 use crate::model::{ContainerId, Run, Signal};
@@ -110,10 +110,13 @@ pub(super) async fn process(
     let (pid, exit, launched) = match kept {
         Some(state) => (Some(state.pid), state.exit, state.launched),
         None => {
-            let recorded = backend
-                .blocking(move |_| Ok(segment::process(&directory, run).unwrap_or_default()))
-                .await?;
-            (recorded.pid, recorded.exit, true)
+            let look = move |_: &Inner| {
+                let recorded = segment::process(&directory, run).unwrap_or_default();
+                // One that was made just before this server was there.
+                let pid = recorded.pid.or_else(|| runtime::left_by_exec(&directory));
+                Ok((pid, recorded.exit, true))
+            };
+            backend.blocking(look).await?
         }
     };
     let live = backend.inner.lives.get(stream).unwrap_or_else(make);

@@ -30,11 +30,9 @@ pub(super) async fn start(backend: &Local, start: Start) -> Result<LocalTask, Ba
     let spec = runtime_spec::build(container, &options)
         .map_err(|error| BackendError::Launch(error.into()))?;
     let runtime = Runtime::of(container, backend.inner.runtime.as_deref())?;
-    let cgroup = backend
-        .inner
-        .cgroups
-        .open(&cgroup_name(container.id, start.run));
-    let live = Live::new(Kind::Main, cgroup, None);
+    let name = cgroup_name(container.id, start.run);
+    let live = Live::new(Kind::Main, backend.inner.cgroups.open(&name), None);
+    backend.inner.lives.insert(&name, &live);
     let launched = match runtime {
         Some(runtime) => runtime::start(backend, &runtime, &start, spec, &live).await,
         None => launch(backend, &start, &spec, &live).await,
@@ -158,7 +156,6 @@ async fn launch(
         join: None,
         reports: None,
     };
-    inner.lives.insert(&stream, live);
     let launched = inner.processes.launch(order, live.on_exit()).await;
     let process = launched.map_err(|error: LaunchError| {
         let attempt = Attempt {

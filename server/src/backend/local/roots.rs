@@ -130,6 +130,13 @@ impl Roots {
         self.root(id).join("bundle")
     }
 
+    /// Where an OCI runtime leaves the terminal of a stream: a short path, for a socket's has 107 bytes at most
+    /// (unix(7)).
+    pub(super) fn console(&self, id: ContainerId, stream: &str) -> PathBuf {
+        let short = stream.get(..12).unwrap_or(stream);
+        self.root(id).join(format!("{short}.tty"))
+    }
+
     /// Where OCI runtimes keep what they know of containers, by the names of runs.
     pub(super) fn runtime_state(&self) -> PathBuf {
         self.directory.with_file_name("runtime")

@@ -33,16 +33,19 @@ use super::{Local, cgroup_name};
 use crate::backend::oci_runtime::{self, LaunchContext, RuntimeName};
 use crate::backend::{BackendError, Start, StartExec};
 use crate::cgroup::Kind;
-use crate::model::{Container, LaunchFailure, Run, StdioPaths, spec};
+use crate::model::{Container, ContainerId, LaunchFailure, Run, StdioPaths, spec};
 use crate::oci::runtime_spec::{capability_bits, console_size};
 use crate::stdio::launch::{Confinement, Plan, Program, Root, Stdio, Text, World};
 use crate::stdio::segment::ProcessStatus;
-use crate::stdio::{Order, launch};
+use crate::stdio::{Directories, Order, launch};
 
 /// How long an init may take to execute its program: what hangs is the file system of one container.
 const PROGRAM: Duration = Duration::from_secs(60);
 /// How long a runtime may take to hand over a terminal once it has ended well.
 const TERMINAL: Duration = Duration::from_secs(5);
+/// Below an exec's directory.
+const EXEC_BUNDLE: &str = "runtime";
+const PID_FILE: &str = "pid";
 /// The longest log of a runtime that is read.
 const MAX_LOG_BYTES: u64 = 1 << 20;
 
@@ -100,12 +103,13 @@ struct Places {
 }
 
 impl Places {
-    fn new(backend: &Local, bundle: PathBuf) -> Self {
+    fn new(backend: &Local, id: ContainerId, stream: &str, bundle: PathBuf) -> Self {
+        let roots = &backend.inner.roots;
         Self {
-            state: backend.inner.roots.runtime_state(),
+            state: roots.runtime_state(),
             log: bundle.join("log.json"),
-            pid: bundle.join("pid"),
-            console: bundle.join("console.sock"),
+            pid: bundle.join(PID_FILE),
+            console: roots.console(id, stream),
             bundle,
         }
     }
@@ -140,7 +144,7 @@ pub(super) async fn start(
     let container = &start.container;
     let name = cgroup_name(container.id, start.run);
     let bundle = backend.inner.roots.bundle(container.id);
-    let places = Places::new(backend, bundle);
+    let places = Places::new(backend, container.id, &name, bundle);
     let root = backend.inner.roots.mount_point(container.id);
     write_bundle(backend, &places, spec, root.clone(), start).await?;
     let (told, reports) = match container.spec.init {
@@ -195,6 +199,15 @@ pub(super) async fn start(
     began
 }
 
+/// The process that a runtime has made for the exec with this directory, and that may have ended since.
+pub(super) fn left_by_exec(directory: &Path) -> Option<u32> {
+    pid_in(&directory.join(EXEC_BUNDLE).join(PID_FILE))
+}
+
+fn pid_in(file: &Path) -> Option<u32> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
 /// Starts a further process.
 pub(super) async fn exec(
     backend: &Local,
@@ -205,12 +218,10 @@ pub(super) async fn exec(
     live: &Arc<Live>,
 ) -> Result<(), BackendError> {
     let (container, exec) = (&start.container, &start.exec);
-    let bundle = backend
-        .inner
-        .directories
-        .exec(container.id, exec.id)
-        .join("runtime");
-    let places = Places::new(backend, bundle);
+    let directory = backend.inner.directories.exec(container.id, exec.id);
+    let bundle = directory.join(EXEC_BUNDLE);
+    let stream = Directories::exec_stream(exec.id);
+    let places = Places::new(backend, container.id, &stream, bundle);
     let file = places.bundle.join("process.json");
     let json = serde_json::to_vec(process).map_err(|error| unusable(&error.into()))?;
     let prepared = places.prepare().and_then(|()| fs::write(&file, json));
@@ -231,7 +242,7 @@ pub(super) async fn exec(
         backend,
         runtime,
         places: &places,
-        stream: &crate::stdio::Directories::exec_stream(exec.id),
+        stream: &stream,
         container,
         process: &exec.process,
         has_terminal: process.terminal().unwrap_or(false),
@@ -297,8 +308,7 @@ impl Launching<'_> {
         let console = if self.has_terminal {
             arguments.push("--console-socket".to_owned());
             arguments.push(self.places.console.display().to_string());
-            let listener = UnixListener::bind(&self.places.console);
-            Some(listener.map_err(|error| unusable(&error))?)
+            Some(listen(&self.places.console).map_err(|error| unusable(&error))?)
         } else {
             None
         };
@@ -324,11 +334,8 @@ impl Launching<'_> {
     }
 
     async fn take_up(&self, console: Option<UnixListener>) -> Result<(), BackendError> {
-        let pid = fs::read_to_string(&self.places.pid).map_err(|error| unusable(&error))?;
-        let pid: u32 = pid
-            .trim()
-            .parse()
-            .map_err(|_| failure::refused("the runtime names no process".to_owned()))?;
+        let pid = pid_in(&self.places.pid);
+        let pid = pid.ok_or_else(|| failure::refused("the runtime names no process".to_owned()))?;
         let processes = &self.backend.inner.processes;
         let process = processes
             .take_up(self.stream, pid, self.live.on_exit())
@@ -336,6 +343,8 @@ impl Launching<'_> {
             .map_err(|errno| failure::refused(format!("its process is gone: {errno}")))?;
         if let Some(console) = console {
             let terminal = timeout(TERMINAL, receive(console)).await;
+            // If it stays, it goes with the container.
+            let _ = fs::remove_file(&self.places.console);
             let terminal = terminal.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
             let terminal = terminal.map_err(|error| unusable(&error))?;
             let given = processes.give_terminal(self.stream, terminal).await;
@@ -481,6 +490,14 @@ fn last_error(log: &Path) -> String {
         .filter_map(|line| serde_json::from_str::<Line>(line).ok())
         .filter(|line| line.level == "error");
     errors.next().map(|line| line.msg).unwrap_or_default()
+}
+
+/// Listens there, whatever a start that was cut off has left.
+fn listen(socket: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => UnixListener::bind(socket),
+    }
 }
 
 /// The terminal that a runtime sends: one message with one descriptor (runc, docs/terminals.md).

@@ -11,6 +11,13 @@ use crate::engine::leave::leave;
 use crate::engine::session::{Input, Output, Session};
 use crate::model::exec::Leash;
 use crate::model::{Container, ExecId, ExecSpec, ExecState, OnDisconnect, State, TerminalSize};
+use crate::stdio::Directories;
+use crate::stdio::segment::{self, Writer};
+
+const LIMITS: segment::Limits = segment::Limits {
+    segment_bytes: 1 << 20,
+    total_bytes: 1 << 22,
+};
 
 /// What is done to a process whose caller has left, by what the caller asked for.
 const DONE: [(OnDisconnect, Option<Signal>); 4] = [
@@ -627,6 +634,36 @@ fn who_attaches_and_stays_keeps_nobody_elses_process() {
         up.quiet().await;
         assert_eq!(up.sent_to(id), Some(Signal::KILL));
         drop(watches);
+    });
+}
+
+#[test]
+fn who_has_read_further_than_the_keeper_has_told_may_come_back_to_there() {
+    World::new().run(async |up| {
+        up.create_started("a").await;
+        let (id, mut session) = up.run_exec("a", OnDisconnect::Detach).await;
+        up.quiet().await;
+        let directories = Directories::below(&up.engine.core.settings.state_dir);
+        let directory = directories.exec(session.attached.container, id);
+        let mut writer = Writer::open(&directory, 0, LIMITS, 1).unwrap();
+        let now = crate::stdio::segment::now();
+        writer.append(now, segment::Output::Stdout, b"one").unwrap();
+        // The keeper of this world never tells of it.
+        let started = session.output.next().await.unwrap();
+        assert!(matches!(started, Some(Output::Started { .. })));
+        let read = session.output.next().await.unwrap();
+        assert!(matches!(read, Some(Output::Chunk { data, .. }) if data == "one"));
+        let from = |offset| Attach {
+            output: Follow {
+                stdout: Some(StartAt::Offset(offset)),
+                stderr: None,
+            },
+            ..attach(OnDisconnect::Detach)
+        };
+        let again = up.engine.attach_exec(cause("again"), id, from(3)).await;
+        again.unwrap();
+        let past = up.engine.attach_exec(cause("past"), id, from(4)).await;
+        assert!(matches!(past, Err(Error::InvalidField { .. })));
     });
 }
 
