@@ -7,14 +7,15 @@ use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
+use wharf_init::Failures;
 
 use crate::backend::containerd::{Containerd, ContainerdOptions, InvalidNamespace};
 use crate::backend::local::{Local, LocalOptions};
-use crate::backend::{Backend, BackendError};
+use crate::backend::{Backend, BackendError, init};
 use crate::config::{BackendKind, Config};
 use crate::engine::{Engine, Settings};
 use crate::model::{ServerId, limits};
-use crate::oci::runtime_spec::{Host, RuntimeOptions};
+use crate::oci::runtime_spec::{Host, Init, RuntimeOptions};
 use crate::stdio::{self, Stdio};
 use crate::store::{self, Store, StoreError};
 use crate::telemetry::{self, TelemetryError};
@@ -39,6 +40,9 @@ pub enum RunError {
     /// What the backend keeps cannot be used.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// The init of containers cannot be put where they can have it.
+    #[error("the init cannot be written: {0}")]
+    Init(std::io::Error),
     /// The keeper is needed, and there is none.
     #[error("the local backend needs the keeper")]
     NoKeeper,
@@ -182,24 +186,42 @@ fn setup(config: &Config, engine: Engine) -> Setup {
 }
 
 fn backend(config: &Config, server_id: ServerId, stdio: &Stdio) -> Result<Backend, RunError> {
+    let init = |failures| {
+        let file = init::install(&config.state_dir).map_err(RunError::Init)?;
+        Ok::<_, RunError>(Init { file, failures })
+    };
     match config.backend {
-        BackendKind::Containerd => Ok(Backend::Containerd(connect(config, server_id)?)),
-        BackendKind::Local => Ok(Backend::Local(open_local(config, stdio)?)),
+        BackendKind::Containerd => {
+            let init = init(Failures::Exit)?;
+            Ok(Backend::Containerd(connect(config, server_id, init)?))
+        }
+        BackendKind::Local => {
+            let init = init(Failures::Told)?;
+            Ok(Backend::Local(open_local(config, stdio, init)?))
+        }
     }
 }
 
-fn open_local(config: &Config, stdio: &Stdio) -> Result<Local, RunError> {
+fn open_local(config: &Config, stdio: &Stdio, init: Init) -> Result<Local, RunError> {
     let options = LocalOptions {
         state_dir: config.state_dir.clone(),
         processes: stdio.processes().ok_or(RunError::NoKeeper)?,
         runtime: config.runtime.clone(),
-        spec: RuntimeOptions::new(Host::detect()),
+        spec: RuntimeOptions {
+            init: Some(init),
+            ..RuntimeOptions::new(Host::detect())
+        },
     };
     Ok(Local::open(options)?)
 }
 
-fn connect(config: &Config, server_id: ServerId) -> Result<Containerd, InvalidNamespace> {
+fn connect(
+    config: &Config,
+    server_id: ServerId,
+    init: Init,
+) -> Result<Containerd, InvalidNamespace> {
     let mut options = ContainerdOptions::new(config.containerd_address.clone(), server_id);
+    options.spec.init = Some(init);
     options.namespace.clone_from(&config.containerd_namespace);
     if let Some(runtime) = &config.runtime {
         options.runtime.clone_from(runtime);

@@ -30,6 +30,7 @@ fn the_size_is_right_from_the_first_instruction() {
         for (number, command) in [
             format!("run --rm -it {IMAGE}"),
             "exec -it box".to_owned(),
+            format!("run --rm --init -it {IMAGE}"),
             format!("run --rm -t {IMAGE}"),
             "exec -t box".to_owned(),
         ]
@@ -106,6 +107,7 @@ fn ctrl_c_interrupts_the_program_in_front_and_ctrl_d_ends_the_shell() {
         let (_, screen) = at_a_terminal(world).await;
         for command in [
             format!("run --rm -it {IMAGE}"),
+            format!("run --rm --init -it {IMAGE}"),
             "exec -it box sh".to_owned(),
         ] {
             screen.enter(&format!("wharf {command}")).await;

@@ -58,7 +58,7 @@ pub(crate) struct ContainerFlags {
     /// Allocate a terminal
     #[arg(short, long)]
     tty: bool,
-    /// Run a small init as process 1 that forwards signals and reaps
+    /// Run a small init as process 1 that forwards signals and reaps orphans
     #[arg(long)]
     init: bool,
     /// When to start it again: no, on-failure, on-failure:MAX or always

@@ -313,6 +313,22 @@ pub struct Sample {
     pub networks: Vec<NetworkUsage>,
 }
 
+impl WaitStatus {
+    /// The same of the program, if this is of one that ends as its program did, as far as it can: then a code of
+    /// 128 + n says that signal n has ended that. One that has exited with such a code itself cannot be told from it.
+    #[must_use]
+    pub fn of_program(self) -> Self {
+        const SIGNAL_BASE: u8 = 128;
+        match self {
+            Self::Exited(code) => code
+                .checked_sub(SIGNAL_BASE)
+                .and_then(|number| Signal::from_number(number.into()))
+                .map_or(self, Self::Signaled),
+            Self::Signaled(_) | Self::Lost => self,
+        }
+    }
+}
+
 /// Whether the backend can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {

@@ -6,6 +6,7 @@
 pub mod containerd;
 mod contract;
 pub mod fake;
+pub mod init;
 pub mod local;
 mod network;
 mod oci_runtime;

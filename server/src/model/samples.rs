@@ -25,6 +25,7 @@ pub(crate) fn spec() -> ContainerSpec {
         resources: Resources::default(),
         rlimits: Vec::new(),
         stdin_open: false,
+        init: false,
         log: crate::model::spec::Log::default(),
         security: Security {
             capabilities_add: Vec::new(),

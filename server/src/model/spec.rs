@@ -25,6 +25,9 @@ pub struct ContainerSpec {
     /// Keep stdin open.
     #[serde(default)]
     pub stdin_open: bool,
+    /// Run it below a small init.
+    #[serde(default)]
+    pub init: bool,
     /// What is kept of its output.
     #[serde(default)]
     pub log: Log,

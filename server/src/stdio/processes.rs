@@ -49,6 +49,8 @@ pub struct Order<'a> {
     pub cgroup: Option<OwnedFd>,
     /// The process to join, if the plan says so.
     pub join: Option<OwnedFd>,
+    /// A socket for the reports of what a helper makes, if the plan says that there are any.
+    pub reports: Option<OwnedFd>,
 }
 
 /// What is to be done when a process has ended. It must not wait for anything.
@@ -203,9 +205,10 @@ impl Processes {
             seccomp: order.filter.is_some(),
             cgroup: order.cgroup.is_some(),
             join: order.join.is_some(),
+            reports: order.reports.is_some(),
             helper: false,
         };
-        let extras = [order.filter, order.cgroup, order.join];
+        let extras = [order.filter, order.cgroup, order.join, order.reports];
         let descriptors = [plan].into_iter().chain(extras.into_iter().flatten());
         let known = Known::new(on_exit);
         self.calls.known().insert(stream, &known);
@@ -246,12 +249,14 @@ impl Processes {
             seccomp: false,
             cgroup: false,
             join: false,
+            reports: order.reports.is_some(),
             helper: true,
         };
+        let descriptors = [plan].into_iter().chain(order.reports);
         self.calls.ready().await.map_err(LaunchError::NotAsked)?;
         let answered = self
             .calls
-            .call_within(LAUNCH, Call::Launch(launch), vec![plan])
+            .call_within(LAUNCH, Call::Launch(launch), descriptors.collect())
             .await
             .map_err(LaunchError::Unknown)?;
         match answered.0 {

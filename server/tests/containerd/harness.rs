@@ -455,6 +455,7 @@ fn spec() -> ContainerSpec {
         image: image::REFERENCE.to_owned(),
         process: ProcessSpec::default(),
         stdin_open: false,
+        init: false,
         log: Log::default(),
         stop_signal: None,
         stop_grace_period: Some(Duration::from_secs(1)),

@@ -40,6 +40,13 @@ fn a_main_process_has_three_descriptors_in_every_form() {
                 );
             }
         }
+        // Nor has one with an init, whichever way that tells of its program.
+        for terminal in [None, Some(SIZE)] {
+            let mut spec = running(PROBE);
+            spec.init = true;
+            spec.process.get_or_insert_default().terminal = terminal;
+            assert_eq!(of_run(&client, spec).await, [0, 1, 2], "{terminal:?}");
+        }
         // As it is by a start that nobody is attached to.
         start(
             &client,
@@ -74,6 +81,17 @@ fn an_exec_has_three_descriptors_in_every_form() {
             let found = numbers(&exec_spec_said(&client, "c", spec.clone()).await);
             assert_eq!(found, [0, 1, 2], "{spec:?}");
         }
+        start(
+            &client,
+            "init",
+            ContainerSpec {
+                init: true,
+                ..waiting()
+            },
+        )
+        .await;
+        let of_init = exec_said(&client, "init", &["ls", "/proc/1/fd"]).await;
+        assert_eq!(of_init, "1\n2\n");
         // The main process has got none meanwhile, either.
         let of_main = exec_said(&client, "c", &["ls", "/proc/1/fd"]).await;
         assert_eq!(of_main, "0\n1\n2\n");

@@ -583,7 +583,13 @@ impl Control {
 
 /// Which descriptor is what.
 fn sort(launch: &Launch, descriptors: Vec<OwnedFd>) -> Result<(OwnedFd, Extras), Refused> {
-    let declared = [true, launch.seccomp, launch.cgroup, launch.join];
+    let declared = [
+        true,
+        launch.seccomp,
+        launch.cgroup,
+        launch.join,
+        launch.reports,
+    ];
     let count = declared.iter().filter(|declared| **declared).count();
     if descriptors.len() < count {
         return Err(Refused::told(Refusal::System, "not all descriptors came"));
@@ -598,6 +604,7 @@ fn sort(launch: &Launch, descriptors: Vec<OwnedFd>) -> Result<(OwnedFd, Extras),
         filter: take(launch.seccomp),
         cgroup: take(launch.cgroup),
         join: take(launch.join),
+        reports: take(launch.reports),
     };
     Ok((plan, extras))
 }

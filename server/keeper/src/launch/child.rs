@@ -230,11 +230,16 @@ fn confine_and_execute(prepared: &Prepared<'_>) -> Done {
         filter.load(flags).map_err(at(LaunchStep::Seccomp))?;
     }
     become_user(prepared)?;
-    sys::close_all_but(&prepared.reports).map_err(at(LaunchStep::Directory))?;
+    let handed_on = prepared.handed_on.as_ref();
+    sys::close_all_but([Some(&prepared.reports), handed_on]).map_err(at(LaunchStep::Directory))?;
     enter_directory(program).map_err(at(LaunchStep::Directory))?;
     report::ready(&prepared.reports).map_err(at(LaunchStep::Execute))?;
     if let Some((flags, filter)) = filter.filter(|_| confinement.no_new_privileges) {
         filter.load(flags).map_err(at(LaunchStep::Seccomp))?;
+    }
+    if program.reports {
+        let reports = handed_on.unwrap_or(&prepared.reports);
+        sys::leave_open(reports, wharf_init::REPORTS).map_err(at(LaunchStep::Execute))?;
     }
     Err(at(LaunchStep::Execute)(execute(prepared)))
 }

@@ -56,7 +56,12 @@ pub(super) fn seal(root: &Root) -> Result<(), Errno> {
         Propagation::Slave => MountPropagationFlags::DOWNSTREAM,
         Propagation::Shared => MountPropagationFlags::SHARED,
     };
-    sys::set_mount(&mount, Reach::One, read_only, propagation.bits().into())
+    sys::set_mount(
+        &mount,
+        Reach::One,
+        (read_only, 0),
+        propagation.bits().into(),
+    )
 }
 
 /// Opens what is mounted of the host, each with all below it. Room for it was made before.
@@ -152,11 +157,16 @@ fn carry_out(step: &Step, bind: Option<&OwnedFd>, null: &mut Option<OwnedFd>) ->
             target,
             attributes,
             all_attributes,
+            cleared_attributes,
             propagation,
             ..
         } => {
             let tree = bind.ok_or(Errno::INVAL)?;
-            limit(tree, *attributes, *all_attributes, *propagation)?;
+            limit(tree, *all_attributes, *propagation)?;
+            let own = (*attributes, *cleared_attributes);
+            if own != (0, 0) {
+                sys::set_mount(tree, Reach::One, own, 0)?;
+            }
             mount_tree(tree, target.as_c_str())
         }
         Step::Link { target, path } => {
@@ -168,7 +178,7 @@ fn carry_out(step: &Step, bind: Option<&OwnedFd>, null: &mut Option<OwnedFd>) ->
         Step::ReadOnly { path } => read_only(path.as_c_str()),
         Step::Attributes { path, attributes } => {
             let mount = open(path.as_c_str(), OFlags::PATH)?;
-            sys::set_mount(&mount, Reach::One, *attributes, 0)
+            sys::set_mount(&mount, Reach::One, (*attributes, 0), 0)
         }
     }
 }
@@ -196,22 +206,14 @@ fn mount(
     attach_outside_of_proc(&mount, &target)
 }
 
-fn limit(
-    tree: &OwnedFd,
-    attributes: u64,
-    all_attributes: u64,
-    propagation: Propagation,
-) -> Result<(), Errno> {
+fn limit(tree: &OwnedFd, all_attributes: u64, propagation: Propagation) -> Result<(), Errno> {
     let propagation = match propagation {
         Propagation::Private => MountPropagationFlags::PRIVATE,
         Propagation::Slave => MountPropagationFlags::DOWNSTREAM,
         Propagation::Shared => MountPropagationFlags::SHARED,
     };
-    sys::set_mount(tree, Reach::All, all_attributes, propagation.bits().into())?;
-    if attributes == 0 {
-        return Ok(());
-    }
-    sys::set_mount(tree, Reach::One, attributes, 0)
+    let all = (all_attributes, 0);
+    sys::set_mount(tree, Reach::All, all, propagation.bits().into())
 }
 
 fn mount_tree(tree: &OwnedFd, target: &CStr) -> Result<(), Errno> {
@@ -299,7 +301,7 @@ fn read_only(path: &CStr) -> Result<(), Errno> {
         | OpenTreeFlags::AT_EMPTY_PATH
         | OpenTreeFlags::AT_RECURSIVE;
     let tree = rustix::mount::open_tree(&target, EMPTY, flags)?;
-    sys::set_mount(&tree, Reach::All, READ_ONLY, 0)?;
+    sys::set_mount(&tree, Reach::All, (READ_ONLY, 0), 0)?;
     attach(&tree, &target)
 }
 

@@ -40,6 +40,7 @@ pub(crate) struct Extras {
     pub(crate) filter: Option<OwnedFd>,
     pub(crate) cgroup: Option<OwnedFd>,
     pub(crate) join: Option<OwnedFd>,
+    pub(crate) reports: Option<OwnedFd>,
 }
 
 /// A child that has not become its program yet.
@@ -82,6 +83,8 @@ struct Prepared<'a> {
     binds: Vec<OwnedFd>,
     join: Option<OwnedFd>,
     reports: OwnedFd,
+    /// What the program reports on instead.
+    handed_on: Option<OwnedFd>,
 }
 
 /// Makes a child that carries out a plan. Waits for nothing.
@@ -91,11 +94,13 @@ pub(crate) fn launch(plan: OwnedFd, extras: Extras) -> Result<Child, LaunchError
         filter,
         cgroup,
         join,
+        reports: handed_on,
     } = extras;
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
         .map_err(|error| LaunchError::at(LaunchStep::Clone)(error.into()))?;
-    let prepared = prepare(&plan, filter, join, theirs)?;
+    let mut prepared = prepare(&plan, filter, join, theirs)?;
+    prepared.handed_on = handed_on;
     let pids = match &plan.world {
         World::New(_) => Pids::New,
         World::Join {} | World::Host { .. } => Pids::Same,
@@ -163,6 +168,7 @@ fn prepare<'a>(
         binds: Vec::with_capacity(binds(plan)),
         join,
         reports,
+        handed_on: None,
     })
 }
 

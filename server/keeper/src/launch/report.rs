@@ -1,4 +1,5 @@
-//! What a child tells the keeper: one packet of eight bytes each, a terminal's with its descriptor.
+//! What a child tells the keeper: one packet of eight bytes each, a terminal's with its descriptor. What an init
+//! tells is shorter: see `wharf_init`.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -78,8 +79,10 @@ pub(crate) fn receive(from: &OwnedFd) -> Option<Report> {
         Err(Errno::AGAIN | Errno::INTR) => return None,
         Err(_) => return Some(Report::Over),
     };
-    if received < BYTES {
-        return Some(Report::Over);
+    match received {
+        BYTES => {}
+        wharf_init::REPORT_BYTES => return Some(Report::Failed(of_init(bytes))),
+        _ => return Some(Report::Over),
     }
     let [kind, step, index_low, index_high, errno @ ..] = bytes;
     Some(match kind {
@@ -94,6 +97,16 @@ pub(crate) fn receive(from: &OwnedFd) -> Option<Report> {
             errno: Errno::from_raw_os_error(i32::from_le_bytes(errno)),
         }),
     })
+}
+
+/// The init is there, its program is not.
+fn of_init(bytes: [u8; BYTES]) -> Failure {
+    let [a, b, c, d, ..] = bytes;
+    Failure {
+        step: LaunchStep::Execute,
+        index: LaunchStep::BY_INIT,
+        errno: Errno::from_raw_os_error(wharf_init::errno([a, b, c, d])),
+    }
 }
 
 fn terminal_of(mut ancillary: RecvAncillaryBuffer<'_>) -> Option<Report> {

@@ -196,6 +196,9 @@ pub enum Step {
         attributes: u64,
         /// `MOUNT_ATTR_*`, of all mounts below it as well.
         all_attributes: u64,
+        /// `MOUNT_ATTR_*` that the mount itself is not to have, whatever the host's has.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        cleared_attributes: u64,
         /// How it is shared with the host.
         propagation: Propagation,
     },
@@ -232,6 +235,12 @@ pub enum Step {
         /// `MOUNT_ATTR_*`.
         attributes: u64,
     },
+}
+
+// Of what is left out, so that a keeper from before it does not refuse.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What becomes of symbolic links on the way to a target.
@@ -288,6 +297,12 @@ pub struct Program {
     pub directory: Text,
     /// Whether that is made if it is missing.
     pub make_directory: bool,
+    /// Whether it is an init, or something that makes one, which tells why its program cannot be executed: on
+    /// descriptor [`wharf_init::REPORTS`], which is the socket that has come with the plan, or if none has, the
+    /// keeper's own.
+    // Left out where it is not asked for, so that a keeper from before it does not refuse.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reports: bool,
 }
 
 /// What the keeper's child was doing when it failed.
@@ -324,13 +339,17 @@ pub enum LaunchStep {
     Seccomp,
     /// Entering the working directory.
     Directory,
-    /// Executing the program.
+    /// Executing the program. The index is [`LaunchStep::BY_INIT`] if it is not the plan's that failed, but the
+    /// one that this has executed.
     Execute,
     /// None: it was killed before it came to the program.
     Killed,
 }
 
 impl LaunchStep {
+    /// See [`LaunchStep::Execute`].
+    pub const BY_INIT: u16 = 1;
+
     /// All of them, each at its number on the way from the child.
     pub const ALL: [Self; 17] = [
         Self::Clone,

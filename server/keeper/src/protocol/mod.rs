@@ -213,6 +213,9 @@ pub struct Launch {
     /// Whether a descriptor of the process to join comes along.
     #[serde(default)]
     pub join: bool,
+    /// Whether a socket comes along that [`launch::Program::reports`] is to be told on.
+    #[serde(default)]
+    pub reports: bool,
     /// Whether it is not the stream's process, but a helper that makes it. Its end is the answer,
     /// [`Answer::Helped`]; what it leaves behind becomes the keeper's child.
     #[serde(default)]

@@ -109,6 +109,40 @@ fn every_call_and_answer_survives_its_encoding() {
 }
 
 #[test]
+fn what_only_an_init_needs_of_a_plan_is_left_out_of_others() {
+    use super::launch::{Program, Propagation, Step, Text};
+    let text = |text: &str| Text::new(text).unwrap();
+    let bind = |cleared_attributes| Step::Bind {
+        source: text("/a"),
+        target: text("/b"),
+        attributes: 0,
+        all_attributes: 0,
+        cleared_attributes,
+        propagation: Propagation::Private,
+    };
+    let program = |reports| Program {
+        candidates: vec![text("/bin/true")],
+        args: vec![text("true")],
+        env: Vec::new(),
+        directory: text("/"),
+        make_directory: false,
+        reports,
+    };
+    // A keeper from before it refuses fields that it does not know.
+    for (step, is_there) in [(bind(0), false), (bind(8), true)] {
+        let json = serde_json::to_string(&step).unwrap();
+        assert_eq!(json.contains("cleared"), is_there, "{json}");
+        assert_eq!(serde_json::from_str::<Step>(&json).unwrap(), step);
+    }
+    for is_there in [false, true] {
+        let json = serde_json::to_string(&program(is_there)).unwrap();
+        assert_eq!(json.contains("reports"), is_there, "{json}");
+        let read = serde_json::from_str::<Program>(&json).unwrap();
+        assert_eq!(read, program(is_there));
+    }
+}
+
+#[test]
 fn a_socket_is_only_its_owners_and_works_below_a_long_path() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::TempDir::new().unwrap();

@@ -145,12 +145,32 @@ pub(crate) fn reset_signals() {
     }
 }
 
-/// Closes every descriptor but this one and the standard streams. For a process that is about to become
-/// another program.
-pub(crate) fn close_all_but(kept: &OwnedFd) -> Result<(), Errno> {
-    let kept = kept.as_raw_fd().unsigned_abs();
-    close(3, kept.saturating_sub(1))?;
-    close(kept.saturating_add(1), c_uint::MAX)
+/// Closes every descriptor but these and the standard streams. For a process that is about to become another
+/// program.
+pub(crate) fn close_all_but(kept: [Option<&OwnedFd>; 2]) -> Result<(), Errno> {
+    let mut kept = kept.map(|kept| kept.map_or(c_uint::MAX, |fd| fd.as_raw_fd().unsigned_abs()));
+    kept.sort_unstable();
+    let mut first = 3;
+    for kept in kept {
+        close(first, kept.saturating_sub(1))?;
+        first = kept.saturating_add(1);
+    }
+    close(first, c_uint::MAX)
+}
+
+/// Leaves a descriptor open for the next program, under this number.
+pub(crate) fn leave_open(kept: &OwnedFd, number: RawFd) -> Result<(), Errno> {
+    let kept = kept.as_raw_fd();
+    // SAFETY: whatever has this number is nobody's any more: all but two descriptors are closed by now, and of
+    // those the one that is not left open is used for nothing but to tell of a failure, which is then not told.
+    let done = unsafe {
+        if kept == number {
+            libc::fcntl(kept, libc::F_SETFD, 0)
+        } else {
+            libc::dup2(kept, number)
+        }
+    };
+    done_or_errno(c_long::from(done))
 }
 
 fn close(first: c_uint, last: c_uint) -> Result<(), Errno> {
@@ -180,16 +200,16 @@ pub(crate) enum Reach {
     All,
 }
 
-/// Sets attributes (`MOUNT_ATTR_*`) and, unless 0, the propagation (`MS_*`) of an open mount.
+/// Sets and clears attributes (`MOUNT_ATTR_*`) and, unless 0, the propagation (`MS_*`) of an open mount.
 pub(crate) fn set_mount(
     mount: &OwnedFd,
     reach: Reach,
-    set: u64,
+    (set, clear): (u64, u64),
     propagation: u64,
 ) -> Result<(), Errno> {
     let attr = MountAttr {
         set,
-        clear: 0,
+        clear,
         propagation,
         user_namespace: 0,
     };

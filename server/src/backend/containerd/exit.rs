@@ -8,10 +8,7 @@ use containerd_client::types::v1::Process;
 use prost_types::Timestamp;
 
 use crate::backend::WaitStatus;
-use crate::model::Signal;
 
-/// What a shim reports of a process that was ended by signal n, is 128 + n.
-const SIGNAL_BASE: u32 = 128;
 /// What containerd reports when it does not know (`UnknownExitStatus` in its `client` package).
 const UNKNOWN_STATUS: u32 = 255;
 
@@ -41,17 +38,13 @@ impl Ended {
         self.time.unwrap_or_else(SystemTime::now)
     }
 
-    /// The wait status. A program that itself exits with 128 + n cannot be told from one that
-    /// signal n ended: the shim gives one number for both.
+    /// The wait status. The shim gives one number for both kinds of end, as shells do.
     pub(super) fn wait_status(&self) -> WaitStatus {
         if self.status == UNKNOWN_STATUS && self.time.is_none() {
             return WaitStatus::Lost;
         }
-        let signal = self.status.checked_sub(SIGNAL_BASE);
-        if let Some(signal) = signal.and_then(Signal::from_number) {
-            return WaitStatus::Signaled(signal);
-        }
-        u8::try_from(self.status).map_or(WaitStatus::Lost, WaitStatus::Exited)
+        let told = u8::try_from(self.status).map_or(WaitStatus::Lost, WaitStatus::Exited);
+        told.of_program()
     }
 }
 
@@ -83,6 +76,7 @@ impl From<&Process> for Ended {
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
+    use crate::model::Signal;
 
     fn status(status: u32) -> WaitStatus {
         let time = Some(Timestamp {

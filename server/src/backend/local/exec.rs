@@ -77,6 +77,7 @@ async fn launch_exec(
         filter: filter.map(|filter| filter.program),
         cgroup: task.live().cgroup.open_unified()?,
         join: Some(join),
+        reports: None,
     };
     let launched = inner.processes.launch(order, live.on_exit()).await;
     let process = launched.map_err(|error| {

@@ -92,7 +92,10 @@ fn failed(
         return exhausted;
     }
     match step {
-        LaunchStep::Execute => return not_executed(errno, attempt),
+        LaunchStep::Execute if is_init(index, attempt) => LaunchFailure::Refused {
+            message: format!("executing the init: {why}"),
+        },
+        LaunchStep::Execute => return not_executed(errno, attempt.program),
         LaunchStep::Directory => LaunchFailure::WorkingDirInvalid {
             path: attempt.directory.to_owned(),
         },
@@ -165,8 +168,19 @@ fn exhausted(errno: Errno) -> Option<BackendError> {
     Some(BackendError::HostResources { resource, errno })
 }
 
-fn not_executed(errno: Option<Errno>, attempt: &Attempt<'_>) -> BackendError {
-    let path = attempt.program.to_owned();
+/// Whether what could not be executed is a container's init, and not its program.
+fn is_init(index: usize, attempt: &Attempt<'_>) -> bool {
+    let is_container = matches!(attempt.plan.world, World::New(_));
+    is_container && attempt.plan.program.reports && index != usize::from(LaunchStep::BY_INIT)
+}
+
+/// What an init tells of its program.
+pub(super) fn told_by_init(errno: Errno, program: &str) -> BackendError {
+    exhausted(errno).unwrap_or_else(|| not_executed(Some(errno), program))
+}
+
+fn not_executed(errno: Option<Errno>, program: &str) -> BackendError {
+    let path = program.to_owned();
     match errno {
         Some(Errno::NOENT | Errno::NOTDIR) => LaunchFailure::ExecutableNotFound { path },
         Some(Errno::ACCESS | Errno::PERM | Errno::ISDIR) => {

@@ -144,6 +144,7 @@ async fn launch(
         cgroup_version: inner.spec.host.cgroup,
         cgroup: &prepared.cgroup,
         id: &id,
+        has_init: container.spec.init,
     };
     let plan = plan::of_container(spec, &around, &made)?;
     let stream = cgroup_name(container.id, start.run);
@@ -153,6 +154,7 @@ async fn launch(
         filter: prepared.filter.map(|filter| filter.program),
         cgroup: prepared.unified,
         join: None,
+        reports: None,
     };
     let launched = inner.processes.launch(order, live.on_exit()).await;
     let process = launched.map_err(|error: LaunchError| {

@@ -121,7 +121,9 @@ impl Live {
             }
             ProcessStatus::Lost => WaitStatus::Lost,
         };
-        let oom_killed = status == WaitStatus::Signaled(Signal::KILL) && self.oom_killer_acted();
+        // Also if it tells of its program's end.
+        let oom_killed =
+            status.of_program() == WaitStatus::Signaled(Signal::KILL) && self.oom_killer_acted();
         Exit {
             status,
             time: time(exit.time),

@@ -80,6 +80,8 @@ pub(super) struct ContainerSurroundings<'a> {
     pub(super) cgroup: &'a Cgroup,
     /// Names the container.
     pub(super) id: &'a str,
+    /// Whether the spec's program is an init, which reports.
+    pub(super) has_init: bool,
 }
 
 /// There is a zero byte in what is to be launched, or it is nothing that can be.
@@ -106,6 +108,7 @@ pub(super) fn of_container(
     plan.world = World::New(Box::new(new));
     // As runtimes do: an image need not have the directory that its config names.
     plan.program.make_directory = true;
+    plan.program.reports = container.has_init;
     Ok(plan)
 }
 
@@ -231,6 +234,7 @@ fn program(process: &Process) -> Result<Program, NoPlan> {
         env: texts(env)?,
         directory: path(process.cwd())?,
         make_directory: false,
+        reports: false,
     })
 }
 
@@ -352,6 +356,7 @@ fn devices(steps: &mut Vec<Step>) -> Result<(), NoPlan> {
 struct Options<'a> {
     attributes: u64,
     all_attributes: u64,
+    cleared_attributes: u64,
     propagation: Option<Propagation>,
     own: Vec<(&'a str, Option<&'a str>)>,
 }
@@ -365,6 +370,7 @@ fn options(mount: &Mount) -> Options<'_> {
             "nosuid" => options.attributes |= NO_SUID,
             "nodev" => options.attributes |= NO_DEV,
             "noexec" => options.attributes |= NO_EXEC,
+            "exec" => options.cleared_attributes |= NO_EXEC,
             "noatime" => options.attributes |= NO_ATIME,
             "strictatime" => options.attributes |= STRICT_ATIME,
             "nodiratime" => options.attributes |= NO_DIR_ATIME,
@@ -385,6 +391,7 @@ fn bind(mount: &Mount) -> Result<Step, NoPlan> {
     let Options {
         attributes,
         all_attributes,
+        cleared_attributes,
         propagation,
         ..
     } = options(mount);
@@ -394,6 +401,7 @@ fn bind(mount: &Mount) -> Result<Step, NoPlan> {
         target: path(mount.destination())?,
         attributes,
         all_attributes,
+        cleared_attributes,
         propagation: propagation.unwrap_or(Propagation::Private),
     })
 }
@@ -441,6 +449,7 @@ fn cgroups(
             target: text(target)?,
             attributes,
             all_attributes: 0,
+            cleared_attributes: 0,
             propagation: Propagation::Private,
         })
     };

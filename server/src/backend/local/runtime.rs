@@ -19,8 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oci_spec::runtime::{Process as OciProcess, Root as OciRoot, Spec};
+use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde::Deserialize;
+use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
@@ -37,6 +39,8 @@ use crate::stdio::launch::{Confinement, Plan, Program, Root, Stdio, Text, World}
 use crate::stdio::segment::ProcessStatus;
 use crate::stdio::{Directories, Order, launch};
 
+/// How long an init may take to execute its program: what hangs is the file system of one container.
+const PROGRAM: Duration = Duration::from_secs(60);
 /// How long a runtime may take to hand over a terminal once it has ended well.
 const TERMINAL: Duration = Duration::from_secs(5);
 /// Below an exec's directory.
@@ -143,6 +147,14 @@ pub(super) async fn start(
     let places = Places::new(backend, container.id, &name, bundle);
     let root = backend.inner.roots.mount_point(container.id);
     write_bundle(backend, &places, spec, root.clone(), start).await?;
+    let (told, reports) = match container.spec.init {
+        true => {
+            let (ours, theirs) = UnixStream::pair().map_err(|error| unusable(&error))?;
+            let theirs = theirs.into_std().map_err(|error| unusable(&error))?;
+            (Some(ours), Some(OwnedFd::from(theirs)))
+        }
+        false => (None, None),
+    };
     let mut create = places.common();
     create.extend(
         [
@@ -154,6 +166,10 @@ pub(super) async fn start(
         ]
         .map(str::to_owned),
     );
+    if reports.is_some() {
+        // The one behind the standard streams, where the init looks for it.
+        create.extend(["--preserve-fds", "1"].map(str::to_owned));
+    }
     let launching = Launching {
         backend,
         runtime,
@@ -166,13 +182,18 @@ pub(super) async fn start(
     };
     let mounted = plan::overlay(&container.root, &root)?;
     launching
-        .by(create, &name, &start.stdio, Some(mounted))
+        .by(create, &name, &start.stdio, (Some(mounted), reports))
         .await?;
     let mut started = places.common();
     started.extend(["start".to_owned(), name.clone()]);
-    let began = launching.help(started, &StdioPaths::null(), None).await;
+    let nothing = (None, None);
+    let began = launching.help(started, &StdioPaths::null(), nothing).await;
+    let began = match (began, told) {
+        (Ok(()), Some(told)) => launching.has_program(told).await,
+        (began, _) => began,
+    };
     if began.is_err() {
-        // It waits for a start that does not come.
+        // It waits for a start that does not come, or for its end.
         live.cgroup.kill(crate::model::Signal::KILL)?;
     }
     began?;
@@ -230,7 +251,10 @@ pub(super) async fn exec(
         live,
     };
     let name = cgroup_name(container.id, run);
-    launching.by(arguments, &name, &start.stdio, None).await?;
+    let nothing = (None, None);
+    launching
+        .by(arguments, &name, &start.stdio, nothing)
+        .await?;
     launching.take_up().await
 }
 
@@ -273,6 +297,10 @@ struct Launching<'a> {
     live: &'a Arc<Live>,
 }
 
+/// What a helper gets besides its arguments: a root to be mounted for it, and a socket for the reports of what it
+/// makes.
+type Along = (Option<Root>, Option<OwnedFd>);
+
 impl Launching<'_> {
     /// Has the runtime make it.
     async fn by(
@@ -280,7 +308,7 @@ impl Launching<'_> {
         mut arguments: Vec<String>,
         name: &str,
         stdio: &StdioPaths,
-        root: Option<Root>,
+        along: Along,
     ) -> Result<(), BackendError> {
         let console = if self.has_terminal {
             arguments.push("--console-socket".to_owned());
@@ -292,7 +320,7 @@ impl Launching<'_> {
         arguments.push(name.to_owned());
         let null = StdioPaths::null();
         let stdio = if self.has_terminal { &null } else { stdio };
-        self.help(arguments, stdio, root).await?;
+        self.help(arguments, stdio, along).await?;
         match console {
             Some(console) => self.take_terminal(console).await,
             None => Ok(()),
@@ -308,6 +336,20 @@ impl Launching<'_> {
         let processes = &self.backend.inner.processes;
         let given = processes.give_terminal(self.stream, terminal).await;
         given.map_err(super::task::keeper_failed)
+    }
+
+    /// Waits until an init has executed its program. Its silence is that, or its own end, of which the keeper tells.
+    async fn has_program(&self, mut told: UnixStream) -> Result<(), BackendError> {
+        let mut message = [0; wharf_init::REPORT_BYTES];
+        match timeout(PROGRAM, told.read_exact(&mut message)).await {
+            Ok(Ok(_)) => {
+                let errno = Errno::from_raw_os_error(wharf_init::errno(message));
+                let program = self.process.args.first().map_or("", String::as_str);
+                Err(failure::told_by_init(errno, program))
+            }
+            Ok(Err(_)) => Ok(()),
+            Err(_) => Err(failure::refused("its program is not executed".to_owned())),
+        }
     }
 
     /// Has the keeper watch what the runtime has left behind.
@@ -328,15 +370,17 @@ impl Launching<'_> {
         &self,
         arguments: Vec<String>,
         stdio: &StdioPaths,
-        root: Option<Root>,
+        (root, reports): Along,
     ) -> Result<(), BackendError> {
-        let plan = self.plan(arguments, stdio, root)?;
+        let mut plan = self.plan(arguments, stdio, root)?;
+        plan.program.reports = reports.is_some();
         let order = Order {
             stream: self.stream,
             plan: &plan,
             filter: None,
             cgroup: None,
             join: None,
+            reports,
         };
         let attempt = Attempt {
             container: self.container,
@@ -400,6 +444,7 @@ impl Launching<'_> {
                 env: vec![text(&format!("PATH={path}"))?],
                 directory: text("/")?,
                 make_directory: false,
+                reports: false,
             },
         })
     }

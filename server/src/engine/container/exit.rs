@@ -44,7 +44,11 @@ impl Actor {
     /// What the exit of the container's current run means.
     pub(super) fn exit_status(&self, exit: &Exit) -> Arc<ExitStatus> {
         let container = self.record.container();
-        let (reason, code, signal) = match exit.status {
+        let ended = match container.spec.init {
+            true => exit.status.of_program(),
+            false => exit.status,
+        };
+        let (reason, code, signal) = match ended {
             WaitStatus::Exited(code) => (ExitReason::Exited, code, None),
             WaitStatus::Signaled(signal) => {
                 let by_oom = exit.oom_killed

@@ -44,18 +44,30 @@ pub struct RuntimeOptions {
     /// it such a container gets a fresh network namespace, which is only right for a spec that is
     /// recorded and not started from.
     pub network_pid: Option<u32>,
+    /// What containers with an init get; without it they are refused.
+    pub init: Option<Init>,
     /// The host.
     pub host: Host,
 }
 
+/// The init of containers that ask for one.
+#[derive(Debug, Clone)]
+pub struct Init {
+    /// [`wharf_init::PROGRAM`], on the host.
+    pub file: PathBuf,
+    /// What becomes of a program that it cannot execute.
+    pub failures: wharf_init::Failures,
+}
+
 impl RuntimeOptions {
-    /// The usual options on `host`.
+    /// The usual options on `host`, without an init.
     #[must_use]
     pub fn new(host: Host) -> Self {
         Self {
             cgroup_parent: PathBuf::from("/wharf"),
             cgroup_name: None,
             network_pid: None,
+            init: None,
             host,
         }
     }
@@ -76,6 +88,9 @@ pub enum SpecError {
         /// As asked for.
         name: String,
     },
+    /// It is to have an init, and there is none.
+    #[error("there is no init")]
+    NoInit,
 }
 
 impl From<SpecError> for LaunchFailure {
@@ -85,9 +100,11 @@ impl From<SpecError> for LaunchFailure {
                 profile_kind: "seccomp".to_owned(),
                 profile: "json".to_owned(),
             },
-            SpecError::Capability(_) | SpecError::UnknownRlimit { .. } => Self::Refused {
-                message: error.to_string(),
-            },
+            SpecError::Capability(_) | SpecError::UnknownRlimit { .. } | SpecError::NoInit => {
+                Self::Refused {
+                    message: error.to_string(),
+                }
+            }
         }
     }
 }
@@ -105,6 +122,10 @@ pub fn cgroup_path(parent: &std::path::Path, name: &str) -> PathBuf {
 pub fn build(container: &Container, options: &RuntimeOptions) -> Result<Spec, SpecError> {
     let spec = &*container.spec;
     let capabilities = capabilities::of(&spec.security, &options.host.capabilities)?;
+    let init = match spec.init {
+        true => Some(options.init.as_ref().ok_or(SpecError::NoInit)?),
+        false => None,
+    };
 
     let mut root = Root::default();
     root.set_path(PathBuf::from("rootfs"))
@@ -115,8 +136,8 @@ pub fn build(container: &Container, options: &RuntimeOptions) -> Result<Spec, Sp
         .set_version(OCI_VERSION.to_owned())
         .set_root(Some(root))
         .set_hostname(Some(hostname(container, &options.host)))
-        .set_mounts(Some(mounts::of(spec, &options.host)))
-        .set_process(Some(main_process(container, &capabilities)?))
+        .set_mounts(Some(mounts::of(spec, &options.host, init)))
+        .set_process(Some(main_process(container, &capabilities, init)?))
         .set_annotations(annotations(spec))
         .set_linux(Some(linux(container, options, &capabilities)?));
     Ok(result)
@@ -135,9 +156,18 @@ fn hostname(container: &Container, host: &Host) -> String {
     }
 }
 
-fn main_process(container: &Container, capabilities: &Capabilities) -> Result<Process, SpecError> {
+fn main_process(
+    container: &Container,
+    capabilities: &Capabilities,
+    init: Option<&Init>,
+) -> Result<Process, SpecError> {
     let terminal = container.spec.process.terminal;
-    process(container, &container.process, terminal, capabilities)
+    let mut process = process(container, &container.process, terminal, capabilities)?;
+    if let Some(init) = init {
+        let args = wharf_init::args(&container.process.args, init.failures);
+        process.set_args(Some(args));
+    }
+    Ok(process)
 }
 
 /// The process of an exec in `container`: with the container's limits and confinement, and with its

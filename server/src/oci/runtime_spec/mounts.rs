@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount as OciMount;
 
+use super::Init;
 use super::host::{Host, ReadOnlyMounts};
 use crate::model::spec::{ContainerSpec, Mount, MountSource, Network, Propagation};
 
 /// All mounts besides the root, in the order they are to be made.
-pub(super) fn of(spec: &ContainerSpec, host: &Host) -> Vec<OciMount> {
+pub(super) fn of(spec: &ContainerSpec, host: &Host, init: Option<&Init>) -> Vec<OciMount> {
     let mut mounts = kernel(spec.shm_size_bytes);
+    mounts.extend(init.map(init_file));
     mounts.extend(resolver(spec, host));
     mounts.extend(spec.mounts.iter().map(|mount| asked(mount, host)));
     mounts
@@ -76,6 +78,14 @@ fn resolver(spec: &ContainerSpec, host: &Host) -> Vec<OciMount> {
     };
     let files = files.iter();
     files.map(|path| read_only_file(path)).collect()
+}
+
+/// All containers have the same file, so none may write it. It is executed also if the host's file system has
+/// nothing that may be.
+fn init_file(init: &Init) -> OciMount {
+    let source = init.file.to_string_lossy();
+    let options = "bind,rprivate,ro,nosuid,nodev,exec";
+    mount(wharf_init::PATH, "bind", &source, options)
 }
 
 fn read_only_file(path: &Path) -> OciMount {

@@ -12,7 +12,6 @@ use crate::transport::Violations;
 /// Checks the options of a spec that no backend has yet.
 pub(super) fn check(spec: &v1::ContainerSpec, field: &Field<'_>, out: &mut Violations) {
     for (asked, name) in [
-        (spec.init, "init"),
         (!spec.devices.is_empty(), "devices"),
         (!spec.extra_hosts.is_empty(), "extra_hosts"),
         (

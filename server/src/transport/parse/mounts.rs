@@ -1,6 +1,7 @@
 //! Mounts.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use wharf_api::v1;
 use wharf_api::v1::bind_mount;
@@ -40,6 +41,21 @@ pub(super) fn mounts(
             Some(mount)
         })
         .collect()
+}
+
+/// What a container with an init has no place for: the init's own is taken.
+pub(super) fn check_init(mounts: &[v1::Mount], field: &Field<'_>, out: &mut Violations) {
+    let init = Path::new(wharf_init::PATH);
+    for (n, mount) in mounts.iter().enumerate() {
+        let target = Path::new(&mount.target);
+        if target != Path::new("/") && init.starts_with(target) {
+            let why = "covers the init, which spec.init asks for";
+            field
+                .at(n)
+                .child("target")
+                .reject(reason::CONFLICT, why, out);
+        }
+    }
 }
 
 fn mount(mount: v1::Mount, field: &Field<'_>, out: &mut Violations) -> Option<Mount> {

@@ -21,6 +21,9 @@ pub(crate) fn spec(
     later::check(&spec, field, out);
     name::image(&spec.image, &field.child("image"), out);
     let network = network(spec.network, &field.child("network"), out);
+    if spec.init {
+        mounts::check_init(&spec.mounts, &field.child("mounts"), out);
+    }
     let hostname = field.child("hostname");
     check_hostname(&spec.hostname, &network, &hostname, out);
     ContainerSpec {
@@ -50,6 +53,7 @@ pub(crate) fn spec(
         network,
         image: spec.image,
         stdin_open: spec.stdin_open,
+        init: spec.init,
         log: log::log(spec.log, &field.child("log"), out),
         auto_delete: spec.auto_delete,
         read_only_root: spec.read_only_root,

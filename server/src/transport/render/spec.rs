@@ -43,8 +43,8 @@ pub(in crate::transport) fn spec(spec: &ContainerSpec) -> v1::ContainerSpec {
         annotations: spec.annotations.clone(),
         stdin_open: spec.stdin_open,
         log: Some(log(&spec.log)),
+        init: spec.init,
         // No backend has these yet, so no kept spec does.
-        init: false,
         run_timeout: None,
         health_check: None,
         devices: Vec::new(),

@@ -160,11 +160,18 @@ fn any_spec() -> impl Strategy<Value = ContainerSpec> {
     let rest = (
         option::of("[a-z]{1,9}"),
         btree_map("[a-z]{1,5}", ".{0,5}", 0..3),
-        any::<bool>(),
+        [any::<bool>(), any::<bool>()],
         log(),
     );
     (process(), resources(), security(), flags, places, rest).prop_map(
-        |(process, resources, security, flags, places, (runtime, annotations, stdin_open, log))| {
+        |(
+            process,
+            resources,
+            security,
+            flags,
+            places,
+            (runtime, annotations, [stdin_open, with_init], log),
+        )| {
             let own_hostname = matches!(places.2, Network::None | Network::Path { .. });
             ContainerSpec {
                 image: "alpine".to_owned(),
@@ -173,6 +180,7 @@ fn any_spec() -> impl Strategy<Value = ContainerSpec> {
                 stop_grace_period: Some(Duration::from_millis(flags.3)),
                 auto_delete: flags.0,
                 stdin_open,
+                init: with_init && !places.0.iter().any(|mount| mount.target == "/dev"),
                 log,
                 mounts: places.0,
                 read_only_root: flags.1,

@@ -150,6 +150,29 @@ fn a_mount_asked_for_wins_over_the_hosts_resolver() {
     assert_eq!(hosts.source(), &Some("/srv/hosts".into()));
 }
 
+#[test]
+fn a_container_with_an_init_has_its_file_to_itself_and_starts_with_it() {
+    let mut spec = samples::spec();
+    spec.init = true;
+    let mut options = options();
+    options.init = Some(Init {
+        file: "/state/wharf-init".into(),
+        failures: wharf_init::Failures::Exit,
+    });
+    let spec = build(&container(spec), &options).expect("a spec");
+    let process = spec.process().clone().expect("process");
+    let args = ["/dev/wharf-init", "--", "/bin/true"].map(str::to_owned);
+    assert_eq!(process.args().as_deref(), Some(&args[..]));
+    let mount = mount_at(&spec, "/dev/wharf-init").expect("mounted");
+    assert_eq!(mount.source(), &Some("/state/wharf-init".into()));
+    let protected = options_at(&spec, "/dev/wharf-init");
+    for option in ["ro", "nosuid", "nodev", "rprivate"] {
+        assert!(protected.iter().any(|is| is == option), "{protected:?}");
+    }
+    let without = built(|_| {});
+    assert_eq!(mount_at(&without, "/dev/wharf-init"), None);
+}
+
 fn bind(target: &str, path: &str, propagation: Propagation) -> Mount {
     Mount {
         target: target.to_owned(),

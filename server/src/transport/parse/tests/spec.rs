@@ -472,9 +472,33 @@ fn wrong_privileges_are_named() {
 }
 
 #[test]
+fn an_init_and_a_mount_over_it_do_not_go_together() {
+    fn init(s: &mut v1::ContainerSpec, target: &str) {
+        s.init = true;
+        s.mounts = vec![bind("/srv"), tmpfs(target)];
+    }
+    check(&[
+        (|s| init(s, "/dev"), "spec.mounts[1].target CONFLICT"),
+        (
+            |s| init(s, "/dev/wharf-init"),
+            "spec.mounts[1].target CONFLICT",
+        ),
+    ]);
+    for beside in [
+        changed(|s| init(s, "/dev/shm")),
+        changed(|s| init(s, "/dev/wharf")),
+        changed(|s| init(s, "/sbin")),
+    ] {
+        assert_eq!(flaws_of(beside), Vec::<String>::new());
+    }
+    assert!(parsed(changed(|s| s.init = true)).init);
+    let without = changed(|s| s.mounts = vec![tmpfs("/dev")]);
+    assert_eq!(flaws_of(without), Vec::<String>::new());
+}
+
+#[test]
 fn options_that_no_backend_has_are_never_ignored() {
     check(&[
-        (|s| s.init = true, "spec.init unsupported"),
         (
             |s| s.run_timeout = seconds(1, 0),
             "spec.run_timeout unsupported",
@@ -607,7 +631,7 @@ fn all_that_is_wrong_is_said_at_once() {
         resources(s).cpu_weight = Some(0);
         s.mounts = vec![tmpfs("a"), bind("b")];
         s.hostname = "_".into();
-        s.init = true;
+        s.run_timeout = seconds(1, 0);
     });
     let mut found = flaws_of(message);
     found.sort();
@@ -616,12 +640,12 @@ fn all_that_is_wrong_is_said_at_once() {
         [
             "spec.hostname MALFORMED",
             "spec.image REQUIRED",
-            "spec.init unsupported",
             "spec.mounts[0].target MALFORMED",
             "spec.mounts[1].bind.path MALFORMED",
             "spec.process.working_dir MALFORMED",
             "spec.resources.cpu_weight OUT_OF_RANGE",
             "spec.resources.pids_limit OUT_OF_RANGE",
+            "spec.run_timeout unsupported",
             "spec.stop_signal UNKNOWN_VALUE",
         ]
     );

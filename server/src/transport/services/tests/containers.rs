@@ -54,7 +54,10 @@ async fn a_missing_container_is_said_before_what_else_is_wrong() {
 async fn only_unsupported_options_are_not_called_invalid() {
     let api = Api::new().await;
     let mut request = create();
-    request.spec.get_or_insert_default().init = true;
+    request.spec.get_or_insert_default().run_timeout = Some(prost_types::Duration {
+        seconds: 1,
+        nanos: 0,
+    });
     let unsupported = (Code::Unimplemented, "OPTION_NOT_SUPPORTED".to_owned());
     assert_eq!(
         refusal(api.containers().create_container(request.clone()).await),
