@@ -80,17 +80,17 @@ async fn run_of(
     let directory = backend.inner.directories.log(id);
     let make = || Live::new(Kind::Main, cgroup.clone(), None);
     let found = process(backend, &name, directory, run.0, make).await?;
-    let (found, is_frozen) = match found {
-        Some(found) => {
-            let frozen = cgroup.clone();
-            let is_frozen = backend.blocking(move |_| Ok(frozen.is_frozen()?)).await?;
-            (found, is_frozen)
-        }
-        None => return unrecorded(backend, &name, cgroup).await,
+    let Some(found) = found else {
+        return unrecorded(backend, &name, cgroup).await;
     };
-    let state = match found.state {
-        FoundState::Running if is_frozen => FoundState::Paused,
-        state => state,
+    let look = move |inner: &Inner| {
+        let waits = runtime::waits_for_its_start(inner, &name);
+        Ok((waits, cgroup.is_frozen()?))
+    };
+    let state = match (found.state, backend.blocking(look).await?) {
+        (FoundState::Running, (true, _)) => FoundState::Created,
+        (FoundState::Running, (_, true)) => FoundState::Paused,
+        (state, _) => state,
     };
     Ok(Some(FoundTask { state, ..found }))
 }

@@ -29,11 +29,11 @@ use tokio::time::timeout;
 use super::failure::{self, Attempt};
 use super::live::Live;
 use super::plan;
-use super::{Local, cgroup_name};
+use super::{Inner, Local, cgroup_name};
 use crate::backend::oci_runtime::{self, LaunchContext, RuntimeName};
 use crate::backend::{BackendError, Start, StartExec};
 use crate::cgroup::Kind;
-use crate::model::{Container, ContainerId, LaunchFailure, Run, StdioPaths, spec};
+use crate::model::{Container, ContainerId, LaunchFailure, Run, Signal, StdioPaths, spec};
 use crate::oci::runtime_spec::{capability_bits, console_size};
 use crate::stdio::launch::{Confinement, Plan, Program, Root, Stdio, Text, World};
 use crate::stdio::segment::ProcessStatus;
@@ -184,6 +184,7 @@ pub(super) async fn start(
     launching
         .by(create, &name, &start.stdio, (Some(mounted), reports))
         .await?;
+    launching.take_up().await?;
     let mut started = places.common();
     started.extend(["start".to_owned(), name.clone()]);
     let nothing = (None, None);
@@ -194,11 +195,20 @@ pub(super) async fn start(
     };
     if began.is_err() {
         // It waits for a start that does not come, or for its end.
-        live.cgroup.kill(crate::model::Signal::KILL)?;
+        live.cgroup.kill(Signal::KILL)?;
     }
-    began?;
-    // Only now: what waits for its start does not run, and if this server ends here it is taken for what it is.
-    launching.take_up().await
+    began
+}
+
+/// Whether a runtime has made the container of a run and not started it: what it waits for is there (`exec.fifo`,
+/// of runc as of crun).
+pub(super) fn waits_for_its_start(inner: &Inner, run: &str) -> bool {
+    inner
+        .roots
+        .runtime_state()
+        .join(run)
+        .join("exec.fifo")
+        .exists()
 }
 
 /// The process that a runtime has made for the exec with this directory, and that may have ended since.
@@ -278,7 +288,16 @@ async fn write_bundle(
     let config = places.bundle.join("config.json");
     let made = places.prepare().and_then(|()| fs::write(config, json));
     made.map_err(|error| unusable(&error))?;
-    backend.blocking(move |inner| inner.roots.prepare(id)).await
+    let name = cgroup_name(id, start.run);
+    let prepare = move |inner: &Inner| {
+        // What a runtime knows of a start that was cut off is in the way of this one.
+        let left = inner.cgroups.open(&name);
+        left.kill(Signal::KILL)?;
+        left.remove()?;
+        inner.roots.forget_run(&name)?;
+        inner.roots.prepare(id)
+    };
+    backend.blocking(prepare).await
 }
 
 fn unusable(error: &io::Error) -> BackendError {
