@@ -54,6 +54,16 @@ impl Hierarchy {
         Ok(())
     }
 
+    /// On version 1 groups made below this one have its processors and memory nodes from the start, which is cheaper
+    /// than to read and write them. Where the kernel does not do it, [`Self::inherit`] does.
+    pub(super) fn hand_down(&self, path: &Path) {
+        if self.has_v1("cpuset")
+            && let Err(error) = write(&path.join("cgroup.clone_children"), "1")
+        {
+            tracing::debug!(%error, "processors are not handed down");
+        }
+    }
+
     /// On version 2 groups below this one may limit what it passes on. One that cannot be is not: who needs it is
     /// told when it is set.
     pub(super) fn pass_on(&self, path: &Path) -> Result<(), CgroupError> {

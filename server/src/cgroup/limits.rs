@@ -1,19 +1,21 @@
 //! Limits of the OCI runtime spec as values for the kernel's files.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
 
 use super::hierarchy::{Hierarchy, Kind};
-use super::{CgroupError, write};
+use super::{CgroupError, write, write_each};
 
-/// One value for one file.
+/// What is written to one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Write {
     /// Which hierarchy, by its place.
     pub(super) hierarchy: usize,
     file: &'static str,
-    value: String,
+    /// One after the other.
+    values: Vec<String>,
     /// The field that it comes from.
     limit: &'static str,
     /// What it must be written before, if the kernel refuses it at first: two limits bound each other.
@@ -32,10 +34,10 @@ enum Order {
 impl Write {
     pub(super) fn to(&self, group: &Path) -> Result<(), CgroupError> {
         let path = group.join(self.file);
-        if !path.exists() {
-            return Err(CgroupError::NotSupported { limit: self.limit });
-        }
-        match write(&path, &self.value) {
+        match self.put(&path) {
+            Err(CgroupError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                Err(CgroupError::NotSupported { limit: self.limit })
+            }
             Err(_) if self.order == Order::MemoryPair => self.after_the_other(group, &path),
             done => done,
         }
@@ -48,7 +50,11 @@ impl Write {
         if both.exists() {
             write(&both, "-1")?;
         }
-        write(path, &self.value)
+        self.put(path)
+    }
+
+    fn put(&self, path: &Path) -> Result<(), CgroupError> {
+        write_each(path, self.values.iter().map(String::as_str))
     }
 }
 
@@ -102,7 +108,7 @@ impl Writes<'_> {
         self.list.push(Write {
             hierarchy,
             file,
-            value,
+            values: vec![value],
             limit,
             order: Order::Plain,
         });
@@ -219,7 +225,7 @@ impl Writes<'_> {
             self.list.push(Write {
                 hierarchy,
                 file,
-                value: value.clone(),
+                values: vec![value.clone()],
                 limit,
                 order: Order::Plain,
             });
@@ -233,17 +239,22 @@ impl Writes<'_> {
             return;
         };
         for rule in limits.devices().iter().flatten() {
-            self.list.push(Write {
-                hierarchy,
-                file: if rule.allow() {
-                    "devices.allow"
-                } else {
-                    "devices.deny"
-                },
-                value: device(rule),
-                limit: "devices",
-                order: Order::Plain,
-            });
+            let file = if rule.allow() {
+                "devices.allow"
+            } else {
+                "devices.deny"
+            };
+            // The file is opened once for all rules of a kind that follow each other.
+            match self.list.last_mut() {
+                Some(last) if last.file == file => last.values.push(device(rule)),
+                _ => self.list.push(Write {
+                    hierarchy,
+                    file,
+                    values: vec![device(rule)],
+                    limit: "devices",
+                    order: Order::Plain,
+                }),
+            }
         }
     }
 }

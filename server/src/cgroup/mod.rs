@@ -28,6 +28,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::LinuxResources;
@@ -110,6 +111,8 @@ struct Inner {
     hierarchies: Vec<Hierarchy>,
     /// From the root of each hierarchy, without a slash in front.
     parent: PathBuf,
+    /// The parent has been made in each hierarchy. Out of date once somebody else removes it.
+    has_parent: AtomicBool,
 }
 
 impl Cgroups {
@@ -125,6 +128,7 @@ impl Cgroups {
             inner: Arc::new(Inner {
                 hierarchies,
                 parent,
+                has_parent: AtomicBool::new(false),
             }),
         }
     }
@@ -141,14 +145,27 @@ impl Cgroups {
     /// [`CgroupError`].
     pub fn create(&self, name: &str, limits: &LinuxResources) -> Result<Cgroup, CgroupError> {
         let cgroup = self.open(name);
-        // One that is left has limits and counts of its own. What is inside keeps it, and so keeps this out.
-        cgroup.remove_empty()?;
-        let made = cgroup.make().and_then(|()| cgroup.limit(limits));
-        if made.is_err() {
-            // What was in the way is told; that some of it is left would only hide it.
-            let _ = cgroup.remove();
-        }
+        let had_parent = self.inner.has_parent.load(Ordering::Relaxed);
+        let made = match cgroup.make(limits) {
+            // Somebody may have removed the parent, or have made another one that passes nothing on.
+            Err(_) if had_parent => {
+                self.inner.has_parent.store(false, Ordering::Relaxed);
+                cgroup.make(limits)
+            }
+            made => made,
+        };
         made.map(|()| cgroup)
+    }
+
+    fn make_parents(&self) -> Result<(), CgroupError> {
+        if self.inner.has_parent.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        for hierarchy in &self.inner.hierarchies {
+            make_parent(hierarchy, &hierarchy.root.join(&self.inner.parent))?;
+        }
+        self.inner.has_parent.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The control group of this name, whether or not it is there.
@@ -360,26 +377,39 @@ impl Cgroup {
             .try_for_each(|(_, path)| remove(&path, deadline))
     }
 
-    /// Removes it where nothing is inside.
-    fn remove_empty(&self) -> Result<(), CgroupError> {
-        self.directories()
-            .try_for_each(|(_, path)| match fs::remove_dir(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    Err(CgroupError::at(path)(error))
+    /// Kills everything inside and removes it, with the groups below it. OK if it is not there.
+    ///
+    /// # Errors
+    /// [`CgroupError`].
+    pub fn destroy(&self) -> Result<(), CgroupError> {
+        // Nothing is inside what the kernel removes, so who is inside need not be asked first.
+        for (_, path) in self.directories() {
+            if try_remove(&path)? == Removal::Busy {
+                if !self.pids()?.is_empty() {
+                    self.kill(Signal::KILL)?;
                 }
-                _ => Ok(()),
-            })
-    }
-
-    fn make(&self) -> Result<(), CgroupError> {
-        for (hierarchy, path) in self.directories() {
-            if let Some(parent) = path.parent() {
-                make_parent(hierarchy, parent)?;
+                return self.remove();
             }
-            fs::create_dir(&path).map_err(CgroupError::at(&path))?;
-            hierarchy.inherit(&path)?;
         }
         Ok(())
+    }
+
+    fn make(&self, limits: &LinuxResources) -> Result<(), CgroupError> {
+        self.all.make_parents()?;
+        let mut new = Vec::new();
+        let made = self.directories().try_for_each(|(hierarchy, path)| {
+            make_new(&path)?;
+            new.push(path.clone());
+            hierarchy.inherit(&path)
+        });
+        let made = made.and_then(|()| self.limit(limits));
+        if made.is_err() {
+            // Not what was in the way: something may be inside. And that some of it is left would only hide why.
+            for path in new {
+                let _ = try_remove(&path);
+            }
+        }
+        made
     }
 
     fn limit(&self, limits: &LinuxResources) -> Result<(), CgroupError> {
@@ -505,7 +535,8 @@ impl Freezer {
 
 /// The parent of all, and on version 2 what those in it may limit.
 fn make_parent(hierarchy: &Hierarchy, parent: &Path) -> Result<(), CgroupError> {
-    if !parent.exists() {
+    let is_new = !parent.exists();
+    if is_new {
         fs::create_dir_all(parent).map_err(CgroupError::at(parent))?;
     }
     let below = parent.strip_prefix(&hierarchy.root).unwrap_or(parent);
@@ -516,16 +547,47 @@ fn make_parent(hierarchy: &Hierarchy, parent: &Path) -> Result<(), CgroupError> 
         hierarchy.inherit(&path)?;
         hierarchy.pass_on(&path)?;
     }
+    if is_new {
+        // One that was there may have groups of others below it, which did not ask for this.
+        hierarchy.hand_down(&path);
+    }
     Ok(())
+}
+
+/// One that is left has limits and counts of its own, and is never taken for a new one. What is inside keeps it, and
+/// so keeps the new one out.
+fn make_new(path: &Path) -> Result<(), CgroupError> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            fs::remove_dir(path).map_err(CgroupError::at(path))?;
+            fs::create_dir(path).map_err(CgroupError::at(path))
+        }
+        made => made.map_err(CgroupError::at(path)),
+    }
+}
+
+/// What became of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Removal {
+    /// It is not there any more, or was not.
+    Gone,
+    /// Processes or groups are inside.
+    Busy,
+}
+
+fn try_remove(path: &Path) -> Result<Removal, CgroupError> {
+    match fs::remove_dir(path) {
+        Ok(()) => Ok(Removal::Gone),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Removal::Gone),
+        Err(error) if error.kind() == ErrorKind::ResourceBusy => Ok(Removal::Busy),
+        Err(error) => Err(CgroupError::at(path)(error)),
+    }
 }
 
 fn remove(path: &Path, deadline: Instant) -> Result<(), CgroupError> {
     loop {
-        match fs::remove_dir(path) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::ResourceBusy => {}
-            Err(error) => return Err(CgroupError::at(path)(error)),
+        if try_remove(path)? == Removal::Gone {
+            return Ok(());
         }
         for name in directories(path)? {
             remove(&path.join(name), deadline)?;
@@ -588,14 +650,25 @@ fn read(path: &Path) -> Result<String, CgroupError> {
 }
 
 fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
+    write_each(path, [value])
+}
+
+/// Each value in a write of its own: the kernel takes one at a time.
+fn write_each<'a>(
+    path: &Path,
+    values: impl IntoIterator<Item = &'a str>,
+) -> Result<(), CgroupError> {
     let opened = fs::OpenOptions::new().write(true).open(path);
     let mut file = opened.map_err(CgroupError::at(path))?;
-    file.write_all(value.as_bytes())
-        .map_err(|source| CgroupError::Refused {
-            path: path.to_owned(),
-            value: value.to_owned(),
-            source,
-        })
+    for value in values {
+        file.write_all(value.as_bytes())
+            .map_err(|source| CgroupError::Refused {
+                path: path.to_owned(),
+                value: value.to_owned(),
+                source,
+            })?;
+    }
+    Ok(())
 }
 
 /// `NAME NUMBER` in a line of its own.

@@ -95,6 +95,103 @@ fn a_group_is_made_limited_found_and_removed() {
     assert!(world.cgroups.names().unwrap().is_empty());
 }
 
+/// Where `pids.max` is.
+fn pids_directory(cgroup: &Cgroup) -> PathBuf {
+    let pids = cgroup.controller("pids");
+    pids.or(cgroup.directory(Kind::Unified)).unwrap()
+}
+
+#[test]
+fn a_group_that_is_left_is_never_taken_for_a_new_one() {
+    let world = World::new();
+    world.cgroups.create("a", &host_resources(None)).unwrap();
+    let none = LinuxResources::default();
+    let cgroup = world.cgroups.create("a", &none).unwrap();
+    let limit = read(&pids_directory(&cgroup).join("pids.max")).unwrap();
+    assert_eq!(limit.trim(), "max");
+}
+
+/// As a start leaves it that was cut off: it has entered one hierarchy only.
+#[test]
+fn what_is_inside_a_group_keeps_a_new_one_of_its_name_out() {
+    let world = World::new();
+    let none = LinuxResources::default();
+    let left = world.cgroups.create("a", &none).unwrap();
+    let (_, last) = left.directories().last().unwrap();
+    let enter = format!("echo 0 > {}/cgroup.procs; exec sleep 1000", last.display());
+    let mut child = Command::new("sh").args(["-c", &enter]).spawn().unwrap();
+    wait_for(|| left.pids().unwrap() == [child.id()]);
+    let error = world.cgroups.create("a", &none).unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::BUSY));
+    for (_, path) in left.directories() {
+        assert_eq!(path.exists(), path == last, "{}", path.display());
+    }
+    assert_eq!(left.pids().unwrap(), [child.id()]);
+    left.destroy().unwrap();
+    assert!(!child.wait().unwrap().success());
+    world.cgroups.create("a", &none).unwrap();
+}
+
+#[test]
+fn a_group_is_destroyed_with_what_is_inside_and_below() {
+    let world = World::new();
+    let none = LinuxResources::default();
+    let cgroup = world.cgroups.create("a", &none).unwrap();
+    for (_, path) in cgroup.directories() {
+        fs::create_dir(path.join("below")).unwrap();
+    }
+    let mut child = inside(&cgroup, "sleep 1000 & sleep 1000 & wait");
+    wait_for(|| cgroup.pids().unwrap().len() == 3);
+    cgroup.destroy().unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert!(world.cgroups.names().unwrap().is_empty());
+    cgroup.destroy().unwrap();
+}
+
+/// The second time by somebody who neither passes controllers on nor hands processors down.
+#[test]
+fn a_parent_that_somebody_removes_or_makes_anew_is_made_ready_again() {
+    let world = World::new();
+    for is_made_anew in [false, true] {
+        let limits = host_resources(Some(64 << 20));
+        let before = world.cgroups.create("a", &limits).unwrap();
+        before.remove().unwrap();
+        for hierarchy in world.cgroups.hierarchies() {
+            let parent = hierarchy.root.join(&world.cgroups.inner.parent);
+            fs::remove_dir(&parent).unwrap();
+            if is_made_anew {
+                fs::create_dir(&parent).unwrap();
+            }
+        }
+        let cgroup = world.cgroups.create("b", &limits).unwrap();
+        let limit = read(&pids_directory(&cgroup).join("pids.max")).unwrap();
+        assert_eq!(limit.trim(), "64");
+        let mut child = inside(&cgroup, "exec sleep 1000");
+        wait_for(|| cgroup.pids().unwrap() == [child.id()]);
+        assert!(cgroup.contains(child.id()));
+        cgroup.destroy().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_group_has_the_processors_that_its_parent_has_by_now() {
+    let world = World::new();
+    let none = LinuxResources::default();
+    let first = world.cgroups.create("a", &none).unwrap();
+    let Some(cpuset) = first.controller("cpuset") else {
+        eprintln!("processors are not given by version 1 here");
+        return;
+    };
+    let parent = cpuset.parent().unwrap();
+    let cpus = |group: &Path| read(&group.join("cpuset.cpus")).unwrap();
+    assert_eq!(cpus(&cpuset), cpus(parent));
+    first.remove().unwrap();
+    write(&parent.join("cpuset.cpus"), "0").unwrap();
+    let second = world.cgroups.create("b", &none).unwrap();
+    assert_eq!(cpus(&second.controller("cpuset").unwrap()).trim(), "0");
+}
+
 #[test]
 fn a_memory_limit_goes_up_and_down_with_the_one_for_swap() {
     let world = World::new();

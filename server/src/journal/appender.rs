@@ -84,6 +84,11 @@ impl Appender {
         count
     }
 
+    /// Whether events may be due to go, as far as can be told without asking the database.
+    pub(crate) fn may_retain(&self) -> bool {
+        self.retention.may_be_due(self.end_bytes)
+    }
+
     /// Removes up to `rows` of the oldest events if they are due. No transaction may be open.
     pub(crate) fn retain(
         &mut self,

@@ -61,6 +61,12 @@ impl Retention {
         }
     }
 
+    /// Whether something may have to go, from what is remembered of the oldest event.
+    pub(super) fn may_be_due(&self, end_bytes: u64) -> bool {
+        self.oldest
+            .is_none_or(|oldest| self.is_due(oldest, end_bytes))
+    }
+
     /// Removes at most `rows` events that are due, of a journal whose running size is `end_bytes`.
     pub(super) fn step(
         &mut self,
@@ -69,7 +75,7 @@ impl Retention {
         end_bytes: u64,
         rows: usize,
     ) -> rusqlite::Result<Step> {
-        if self.oldest.is_some_and(|o| !self.is_due(o, end_bytes)) {
+        if !self.may_be_due(end_bytes) {
             return Ok(Step::Done);
         }
         let gone = Sequence(shared.oldest.load(Ordering::Acquire));

@@ -98,6 +98,8 @@ impl Store {
         let counters = Arc::<Counters>::default();
         let writer = Writer {
             connection,
+            // As `schema` opens it.
+            synchronous: counts::Sync::Now,
             path,
             wal,
             journal: journal.clone(),

@@ -50,6 +50,8 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) connection: Connection,
+    /// How the connection commits at present.
+    pub(super) synchronous: Sync,
     pub(super) path: PathBuf,
     pub(super) wal: Wal,
     pub(super) journal: Journal,
@@ -186,7 +188,7 @@ impl Writer {
         } else {
             Sync::Later
         };
-        set_synchronous(&self.connection, sync)?;
+        self.set_synchronous(sync)?;
         let sqlite = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -250,11 +252,27 @@ impl Writer {
     }
 
     fn retain_step(&mut self, rows: usize) -> Result<Step, StoreError> {
+        if !self.appender.may_retain() {
+            return Ok(Step::Done);
+        }
         // What is removed needs no sync of its own: if it comes back, it goes again.
-        set_synchronous(&self.connection, Sync::Later).in_database(&self.path)?;
+        self.set_synchronous(Sync::Later).in_database(&self.path)?;
         self.appender
             .retain(&self.connection, rows)
             .in_database(&self.path)
+    }
+
+    /// SQLite parses a statement for it, so it is told only what it does not know.
+    fn set_synchronous(&mut self, sync: Sync) -> rusqlite::Result<()> {
+        if self.synchronous != sync {
+            let sql = match sync {
+                Sync::Now => "PRAGMA synchronous = FULL",
+                Sync::Later => "PRAGMA synchronous = NORMAL",
+            };
+            self.connection.execute_batch(sql)?;
+            self.synchronous = sync;
+        }
+        Ok(())
     }
 
     /// Says how the last commit went.
@@ -285,7 +303,7 @@ impl Writer {
 
     fn settle(&mut self) -> Result<(), StoreError> {
         self.sync()?;
-        set_synchronous(&self.connection, Sync::Now).in_database(&self.path)?;
+        self.set_synchronous(Sync::Now).in_database(&self.path)?;
         identity::mark_clean(&self.connection).in_database(&self.path)
     }
 
@@ -296,14 +314,6 @@ impl Writer {
         }
         self.journal.release();
     }
-}
-
-fn set_synchronous(connection: &Connection, sync: Sync) -> rusqlite::Result<()> {
-    let sql = match sync {
-        Sync::Now => "PRAGMA synchronous = FULL",
-        Sync::Later => "PRAGMA synchronous = NORMAL",
-    };
-    connection.execute_batch(sql)
 }
 
 /// Writes one transaction. Its events come first: records need the numbers they get.

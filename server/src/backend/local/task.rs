@@ -126,10 +126,7 @@ pub(super) async fn remove(backend: &Local, cgroup: &Cgroup) -> Result<(), Backe
     let cgroup = cgroup.clone();
     backend
         .blocking(move |inner| {
-            if !cgroup.pids()?.is_empty() {
-                cgroup.kill(Signal::KILL)?;
-            }
-            cgroup.remove()?;
+            cgroup.destroy()?;
             inner.roots.forget_run(cgroup.name())
         })
         .await
