@@ -225,8 +225,13 @@ fn faults_of_the_keeper_open_no_input_that_was_closed() {
         let client = world.wharfd.start().await;
         let touched = client.exec_whole("box", &["touch", "/go"]).await.unwrap();
         assert_eq!(touched.exit.code, 0);
+        // It may have told of it already.
         let whole = client.follow_exec(v1::FollowExecRequest {
             exec_id: joined.exec_id().to_owned(),
+            resume: vec![v1::StreamOffset {
+                stream: v1::OutputStream::Stdout.into(),
+                offset: 0,
+            }],
             ..Default::default()
         });
         let whole = whole.await.unwrap().whole().await.unwrap();
