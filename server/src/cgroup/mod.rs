@@ -358,8 +358,11 @@ impl Cgroup {
             .try_for_each(|(_, path)| remove(&path, deadline))
     }
 
-    /// Removes it where nothing is inside.
-    fn remove_empty(&self) -> Result<(), CgroupError> {
+    /// Removes it where nothing is inside. OK if it is not there.
+    ///
+    /// # Errors
+    /// [`CgroupError::Io`], with `EBUSY` if something is inside: then it is there still in that hierarchy.
+    pub fn remove_empty(&self) -> Result<(), CgroupError> {
         self.directories()
             .try_for_each(|(_, path)| match fs::remove_dir(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {

@@ -299,8 +299,8 @@ impl Launching<'_> {
         let processes = &self.backend.inner.processes;
         let process = processes
             .take_up(self.stream, pid, self.live.on_exit())
-            .await
             .map_err(|errno| failure::refused(format!("its process is gone: {errno}")))?;
+        processes.watch(&process).await;
         if let Some(console) = console {
             let terminal = timeout(TERMINAL, receive(console)).await;
             // If it stays, it goes with the container.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -126,10 +127,14 @@ pub(super) async fn remove(backend: &Local, cgroup: &Cgroup) -> Result<(), Backe
     let cgroup = cgroup.clone();
     backend
         .blocking(move |inner| {
-            if !cgroup.pids()?.is_empty() {
-                cgroup.kill(Signal::KILL)?;
+            // Mostly nothing is alive in it.
+            match cgroup.remove_empty() {
+                Err(error) if error.errno() == Some(Errno::BUSY) => {
+                    cgroup.kill(Signal::KILL)?;
+                    cgroup.remove()?;
+                }
+                removed => removed?,
             }
-            cgroup.remove()?;
             inner.roots.forget_run(cgroup.name())
         })
         .await
