@@ -18,7 +18,7 @@ pub(crate) struct Images {
     /// Only those: reference=REFERENCE (a trailing * matches any rest), dangling=BOOL, label=KEY=VALUE
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = filters::pair)]
     filter: Vec<Pair>,
-    /// Only ids
+    /// Only ids, whole ones: what the other commands take
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
@@ -52,9 +52,7 @@ impl Images {
         let width = self.truncation.width();
         let output = &mut session.output;
         match self.format {
-            _ if self.quiet => images
-                .iter()
-                .try_for_each(|image| output.line(width.id(&image.id))),
+            _ if self.quiet => images.iter().try_for_each(|image| output.line(&image.id)),
             Format::Json => images
                 .iter()
                 .try_for_each(|image| output.json(&Json::of(image)?)),

@@ -25,7 +25,7 @@ pub(crate) struct Ps {
     /// Only those: label=KEY[=VALUE], name=NAME, status=STATE, ancestor=IMAGE, id=PREFIX, health=STATE
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = filters::pair)]
     filter: Vec<Pair>,
-    /// Only ids
+    /// Only ids, whole ones: what the other commands take
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
@@ -64,7 +64,7 @@ impl Ps {
         match self.format {
             _ if self.quiet => containers
                 .iter()
-                .try_for_each(|container| output.line(width.id(&container.id))),
+                .try_for_each(|container| output.line(&container.id)),
             Format::Json => containers
                 .iter()
                 .try_for_each(|container| output.json(&Json::of(container)?)),

@@ -22,10 +22,16 @@ pub(super) struct Ends {
     pub(super) stdin: Option<OwnedFd>,
 }
 
-/// Makes the FIFOs of a process that is about to start, and opens our ends.
+/// Makes the FIFOs of a process that is about to start, and opens our ends. Those of the run before it go.
 pub(super) fn make(place: &Place) -> Result<Ends, StdioError> {
     let paths = place.paths();
     std::fs::create_dir_all(&place.fifos).map_err(StdioError::fifo(&place.fifos))?;
+    if let Some(before @ 1..) = place.run.checked_sub(1) {
+        remove(&Place {
+            run: before,
+            ..place.clone()
+        });
+    }
     for path in each(&paths) {
         make_one(path).map_err(StdioError::fifo(path))?;
     }

@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep, timeout};
 use wharf_keeper::protocol::{
     self, Answer, Call, MAX_MESSAGE_BYTES, Message, ProcessState, Request, StreamState, WireError,
 };
+use wharf_keeper::segment::ProcessExit;
 
 use super::processes::{self, KnownProcesses};
 use super::{Options, StdioError, Streams, blocking};
@@ -57,11 +58,26 @@ struct Outgoing {
 struct Shared {
     /// What the keeper kept when it was last connected to.
     kept: Mutex<HashMap<String, StreamState>>,
+    /// Streams that it may have been given since.
+    given: Mutex<HashSet<String>>,
     /// How far readers are that processes wait for, to be told: the latest of each stream.
     windows: Mutex<HashMap<String, Option<u64>>>,
     windows_changed: Notify,
     /// Processes whose end somebody waits for.
     known: KnownProcesses,
+}
+
+impl Shared {
+    /// What it kept is still true of a process that has ended since.
+    fn has_exited(&self, stream: &str, pid: u32, exit: ProcessExit) {
+        let mut kept = self.kept.lock();
+        let process = kept
+            .get_mut(stream)
+            .and_then(|state| state.process.as_mut());
+        if let Some(process) = process.filter(|process| process.pid == pid) {
+            process.exit = Some(exit);
+        }
+    }
 }
 
 /// The callers' end of the link. Clones are the same.
@@ -157,6 +173,13 @@ impl Calls {
         &self.shared.known
     }
 
+    /// The process of a stream that it kept when it was last connected to, if its program ran then.
+    pub(super) fn kept_process(&self, stream: &str) -> Option<ProcessState> {
+        let kept = self.shared.kept.lock();
+        let process = kept.get(stream)?.process;
+        process.filter(|process| process.launched)
+    }
+
     /// The processes of what it kept when it was last connected to.
     pub(super) fn kept_processes(&self) -> HashMap<String, ProcessState> {
         let kept = self.shared.kept.lock();
@@ -167,9 +190,27 @@ impl Calls {
         processes.collect()
     }
 
+    /// It is about to be given a stream, whatever it has kept of that name.
+    pub(super) fn gives(&self, stream: &str) {
+        self.shared.given.lock().insert(stream.to_owned());
+    }
+
+    /// It has taken a stream: what it kept of that name is another one's.
+    pub(super) fn has_given(&self, stream: &str) {
+        self.shared.kept.lock().remove(stream);
+    }
+
     /// It keeps it no longer.
     pub(super) fn forget(&self, stream: &str) {
         self.shared.kept.lock().remove(stream);
+        self.shared.given.lock().remove(stream);
+    }
+
+    /// Whether it may keep a stream. Also if it is not there to be known.
+    pub(super) fn may_keep(&self, stream: &str) -> bool {
+        !*self.is_up.borrow()
+            || self.shared.kept.lock().contains_key(stream)
+            || self.shared.given.lock().contains(stream)
     }
 
     /// The names of what it kept.
@@ -409,14 +450,18 @@ impl Link {
                     }
                 }
             }
-            Message::Exited { stream, exit, .. } => self.shared.known.exited(&stream, exit),
+            Message::Exited { stream, pid, exit } => {
+                // First: who makes a process known looks here afterwards.
+                self.shared.has_exited(&stream, pid, exit);
+                self.shared.known.exited(&stream, exit);
+            }
         }
     }
 
     /// A new connection knows of no readers.
     fn renew_windows(&self) {
         let windows = self.streams.all().into_iter();
-        let windows = windows.map(|stream| (stream.name().to_owned(), stream.window.taken()));
+        let windows = windows.map(|(name, stream)| (name, stream.window.taken()));
         let held = windows.filter(|(_, taken)| taken.is_some());
         self.shared.windows.lock().extend(held);
         self.shared.windows_changed.notify_one();
@@ -442,7 +487,7 @@ impl Link {
             .filter(|(stream, ..)| !watched.contains_key(stream))
             .map(|(stream, pid, pidfd)| (stream, (pid, pidfd)))
             .collect();
-        for stream in self.streams.all() {
+        for (_, stream) in self.streams.all() {
             if !stream.is_to_be_kept() {
                 continue;
             }

@@ -13,6 +13,7 @@
 //! what a container is or decides when a process starts or ends.
 
 mod background;
+mod by_name;
 mod error;
 mod fifo;
 mod input;
@@ -23,15 +24,15 @@ mod reader;
 mod stream;
 mod window;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use background::{Background, Outcome};
+pub use by_name::ByName;
 pub use error::StdioError;
 pub use place::{Directories, Place};
 pub use processes::{LaunchError, OnExit, Order, Process, Processes, memfd};
@@ -58,36 +59,8 @@ struct Inner {
     tasks: Mutex<JoinSet<()>>,
 }
 
-/// The streams that somebody holds, by name.
-#[derive(Debug, Clone, Default)]
-struct Streams {
-    by_name: Arc<Mutex<HashMap<String, Weak<Stream>>>>,
-}
-
-impl Streams {
-    fn get(&self, name: &str) -> Option<Arc<Stream>> {
-        self.by_name.lock().get(name).and_then(Weak::upgrade)
-    }
-
-    fn all(&self) -> Vec<Arc<Stream>> {
-        self.by_name
-            .lock()
-            .values()
-            .filter_map(Weak::upgrade)
-            .collect()
-    }
-
-    fn get_or_insert(&self, name: &str, make: impl FnOnce() -> Arc<Stream>) -> Arc<Stream> {
-        let mut by_name = self.by_name.lock();
-        if let Some(stream) = by_name.get(name).and_then(Weak::upgrade) {
-            return stream;
-        }
-        by_name.retain(|_, stream| stream.strong_count() > 0);
-        let stream = make();
-        by_name.insert(name.to_owned(), Arc::downgrade(&stream));
-        stream
-    }
-}
+/// The streams that somebody holds.
+type Streams = Arc<ByName<Stream>>;
 
 /// Where the keeper is.
 #[derive(Debug, Clone)]

@@ -4,13 +4,12 @@
 //! once, to whoever asked for that when the process was launched or taken up; after a keeper's death the next one
 //! is asked to watch again, by the descriptor that is held here.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -20,10 +19,10 @@ use thiserror::Error;
 use tokio::sync::watch;
 use wharf_keeper::protocol::launch::{LaunchStep, Plan};
 use wharf_keeper::protocol::{Answer, Call, Launch, ProcessState, Refusal};
-use wharf_keeper::segment::ProcessExit;
+use wharf_keeper::segment::{ProcessExit, ProcessStatus};
 
 use super::link::Calls;
-use super::{StdioError, Streams};
+use super::{ByName, StdioError, Streams};
 use crate::model::TerminalSize;
 
 /// How long a launch may take: what hangs is the file system of one container.
@@ -113,39 +112,27 @@ impl Known {
 
 /// The processes whose end somebody waits for, by stream.
 #[derive(Debug, Default)]
-pub(super) struct KnownProcesses(Mutex<HashMap<String, Weak<Known>>>);
+pub(super) struct KnownProcesses(ByName<Known>);
 
 impl KnownProcesses {
-    fn insert(&self, stream: &str, known: &Arc<Known>) {
-        let mut all = self.0.lock();
-        all.retain(|_, known| known.strong_count() > 0);
-        all.insert(stream.to_owned(), Arc::downgrade(known));
-    }
-
-    fn get(&self, stream: &str) -> Option<Arc<Known>> {
-        self.0.lock().get(stream).and_then(Weak::upgrade)
-    }
-
     pub(super) fn exited(&self, stream: &str, exit: ProcessExit) {
-        if let Some(known) = self.get(stream) {
+        if let Some(known) = self.0.get(stream) {
             known.exited(exit);
         }
     }
 
     /// The process of one stream, if the keeper should watch it.
     fn unsettled_of(&self, stream: &str) -> Option<(u32, OwnedFd)> {
-        let known = self.get(stream).filter(|known| !known.is_over())?;
+        let known = self.0.get(stream).filter(|known| !known.is_over())?;
         let (pid, pidfd) = known.process.get()?;
         Some((*pid, pidfd.try_clone().ok()?))
     }
 
     /// The processes that the keeper should watch, and their descriptors.
     pub(super) fn unsettled(&self) -> Vec<(String, u32, OwnedFd)> {
-        let all = self.0.lock();
-        let known = all.iter().filter_map(|(stream, known)| {
-            let known = known.upgrade().filter(|known| !known.is_over())?;
-            let (pid, pidfd) = known.process.get()?;
-            Some((stream.clone(), *pid, pidfd.try_clone().ok()?))
+        let known = self.0.all().into_iter().filter_map(|(stream, known)| {
+            let (pid, pidfd) = known.process.get().filter(|_| !known.is_over())?;
+            Some((stream, *pid, pidfd.try_clone().ok()?))
         });
         known.collect()
     }
@@ -211,7 +198,7 @@ impl Processes {
         let extras = [order.filter, order.cgroup, order.join, order.reports];
         let descriptors = [plan].into_iter().chain(extras.into_iter().flatten());
         let known = Known::new(on_exit);
-        self.calls.known().insert(stream, &known);
+        self.calls.known().0.insert(stream, &known);
         self.calls.ready().await.map_err(LaunchError::NotAsked)?;
         let answered = self
             .calls
@@ -283,27 +270,40 @@ impl Processes {
         Ok(())
     }
 
-    /// Takes up a process that runs, whoever launched it.
+    /// Takes up a process that runs, whoever launched it: its end is told if the keeper watches it. See
+    /// [`Self::watch`].
     ///
     /// # Errors
     /// `SRCH` if it has ended meanwhile and is gone.
-    pub async fn take_up(&self, stream: &str, pid: u32, on_exit: OnExit) -> Result<Process, Errno> {
+    pub fn take_up(&self, stream: &str, pid: u32, on_exit: OnExit) -> Result<Process, Errno> {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let pidfd = pidfd_open(raw.ok_or(Errno::SRCH)?, PidfdFlags::empty())?;
         let known = Known::new(on_exit);
         let _ = known.process.set((pid, pidfd));
-        self.calls.known().insert(stream, &known);
-        let process = Process {
+        Ok(self.make_known(stream, known))
+    }
+
+    /// One that the keeper watches and that is on its way out, or gone: only its end can still be told.
+    #[must_use]
+    pub fn await_end(&self, stream: &str, on_exit: OnExit) -> Process {
+        self.make_known(stream, Known::new(on_exit))
+    }
+
+    fn make_known(&self, stream: &str, known: Arc<Known>) -> Process {
+        self.calls.known().0.insert(stream, &known);
+        // Told before it was known.
+        if let Some(exit) = self.learnt(stream).and_then(|process| process.exit) {
+            known.exited(exit);
+        }
+        Process {
             stream: stream.into(),
             known,
-        };
-        self.watch(&process).await;
-        Ok(process)
+        }
     }
 
     /// Has the keeper watch it, unless it does. A keeper that is away does so when it is there: see
     /// `link`.
-    async fn watch(&self, process: &Process) {
+    pub async fn watch(&self, process: &Process) {
         match self.find(&process.stream).await {
             Ok(Some(ProcessState {
                 exit: Some(exit), ..
@@ -311,7 +311,8 @@ impl Processes {
             Ok(Some(_)) => {}
             Ok(None) => {
                 let Ok(pidfd) = process.descriptor() else {
-                    return;
+                    // Nobody can tell any more.
+                    return process.known.exited(lost());
                 };
                 let watched = watch(&self.calls, process.stream(), process.pid(), pidfd).await;
                 if let Err(error) = watched {
@@ -322,6 +323,13 @@ impl Processes {
                 tracing::warn!(stream = process.stream(), %error, "its end is not watched yet");
             }
         }
+    }
+
+    /// Where the process of a stream is, by what the keeper has said since it was connected to, without asking it;
+    /// `None` if it has said nothing, or the program did not run yet.
+    #[must_use]
+    pub fn learnt(&self, stream: &str) -> Option<ProcessState> {
+        self.calls.kept_process(stream)
     }
 
     /// Where the process of a stream is, by the keeper's word; `None` if it knows of none.
@@ -336,12 +344,6 @@ impl Processes {
             }
             _ => Err(StdioError::Confused),
         }
-    }
-
-    /// Where every process is that the keeper knew of when it was connected to, by stream.
-    #[must_use]
-    pub fn kept(&self) -> HashMap<String, ProcessState> {
-        self.calls.kept_processes()
     }
 
     /// Sends a signal to a process, by its own descriptor. The keeper sends those that have no name.
@@ -398,6 +400,18 @@ impl Processes {
     /// Lets the keeper kill the process of a stream and forget the stream.
     pub async fn discard(&self, stream: &str) {
         super::stream::close(&self.calls, stream).await;
+    }
+}
+
+/// That nobody knows how a process ended, from now on.
+fn lost() -> ProcessExit {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let time = since.map_or(0, |since| {
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    });
+    ProcessExit {
+        time,
+        status: ProcessStatus::Lost,
     }
 }
 

@@ -287,8 +287,10 @@ impl Stream {
         let descriptors = outputs.into_iter().chain(stdin).collect();
         // Set first: whoever finds the keeper without it opens it again.
         self.is_open.store(true, Ordering::Release);
+        calls.gives(&self.name);
         match calls.call_with(Call::Open(open), descriptors).await {
             Ok((Answer::Opened { positions }, _)) => {
+                calls.has_given(&self.name);
                 self.reached(positions);
                 self.is_known.store(true, Ordering::Release);
                 if recording == Recording::Continues {
@@ -350,7 +352,8 @@ impl Stream {
     }
 
     /// The process has ended: has all its output recorded and lets go of it. Whoever else holds its
-    /// streams is waited for only `within` that time.
+    /// streams is waited for only `within` that time. Its FIFOs stay until the next run's are made, or go with their
+    /// directory.
     pub async fn finish(&self, within: Duration) {
         self.input.close();
         if let Some(calls) = &self.calls {
@@ -368,7 +371,6 @@ impl Stream {
                 }
             }
             close(calls, &self.name).await;
-            self.on_fifos(fifo::remove).await;
         }
         self.is_open.store(false, Ordering::Release);
         let lost = || {
@@ -381,16 +383,6 @@ impl Stream {
         self.progress.send_modify(|progress| {
             progress.ended.get_or_insert_with(lost);
         });
-    }
-
-    /// Does something to its FIFOs that tells by itself what it meets.
-    async fn on_fifos(&self, act: fn(&Place)) {
-        let place = self.place.clone();
-        let acts = move || {
-            act(&place);
-            Ok(())
-        };
-        drop(blocking(acts).await);
     }
 
     /// How far its recording is on the disk; `None` if there is none.
@@ -449,17 +441,16 @@ impl Stream {
         }
     }
 
-    /// Lets go of a stream whose process is not there. Its recording stays.
+    /// Has the keeper let go of a stream whose process is not there. Its files stay.
     pub async fn abandon(&self) {
         self.input.close();
         self.is_open.store(false, Ordering::Release);
         if let Some(calls) = &self.calls {
             close(calls, &self.name).await;
-            self.on_fifos(fifo::remove).await;
         }
     }
 
-    /// Lets go of a stream whose process did not start. What was recorded of it goes too: the next start
+    /// Lets go of a stream whose process did not start. Its FIFOs go, and what was recorded of it: the next start
     /// has the same run.
     pub async fn undo(&self) {
         self.abandon().await;
@@ -467,7 +458,10 @@ impl Stream {
             return;
         }
         let place = self.place.clone();
-        let remove = move || Ok(segment::remove(&place.segments, place.run)?);
+        let remove = move || {
+            fifo::remove(&place);
+            Ok(segment::remove(&place.segments, place.run)?)
+        };
         if let Err(error) = blocking(remove).await {
             tracing::warn!(stream = self.name, %error, "what a failed start wrote is left");
         }
@@ -538,7 +532,13 @@ impl Stream {
 
     /// Closes our ends of standard input, for everybody.
     pub async fn close_input(&self) {
-        self.on_fifos(fifo::remove_stdin).await;
+        let place = self.place.clone();
+        let remove = move || {
+            fifo::remove_stdin(&place);
+            Ok(())
+        };
+        // Only an end of the server interrupts it.
+        drop(blocking(remove).await);
         let was_open = self.input.close();
         if let Some(calls) = &self.calls
             && was_open
@@ -593,8 +593,11 @@ enum Recording {
     Continues,
 }
 
-/// Lets the keeper forget a stream.
+/// Lets the keeper forget a stream, if it may keep it.
 pub(super) async fn close(calls: &Calls, name: &str) {
+    if !calls.may_keep(name) {
+        return;
+    }
     let stream = name.to_owned();
     match calls.call(Call::Close { stream }).await {
         Ok(_) => calls.forget(name),

@@ -41,11 +41,13 @@ fn an_archive_is_imported_listed_tagged_run_and_removed() {
             [("busybox", "test"), ("localhost:5000/tools/box", "1")]
         );
         let id = Recipe::busybox(crate::harness::image::REFERENCE).id();
-        assert_eq!(wharf.ok("images -q --no-trunc").await, id);
-        assert_eq!(
-            wharf.ok("images -q localhost:5000/*").await,
-            id["sha256:".len()..][..12]
-        );
+        for quiet in [
+            "images -q",
+            "images -q --no-trunc",
+            "images -q localhost:5000/*",
+        ] {
+            assert_eq!(wharf.ok(quiet).await, id, "{quiet}");
+        }
         assert_eq!(wharf.ok("images -q other:*").await, "");
 
         wharf

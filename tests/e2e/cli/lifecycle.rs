@@ -22,6 +22,7 @@ fn a_container_is_run_listed_waited_for_stopped_started_again_and_removed() {
         let wharf = up(world).await;
         let id = wharf.run_script("--name web --network none", PATIENT).await;
         assert!(is_id(&id), "{id:?}");
+        assert_eq!(wharf.ok("ps -q").await, id);
         assert_eq!(wharf.ok("ps -q --no-trunc").await, id);
         let row = wharf.ok("ps").await;
         let row = row.lines().nth(1).expect("one row");
@@ -75,6 +76,30 @@ fn a_created_container_runs_when_it_is_started_and_a_signal_reaches_it() {
         let status = &wharf.inspect("later").await["exitStatus"];
         assert_eq!(status["reason"], "REASON_SIGNALED");
         assert_eq!(status["signal"], "SIGKILL");
+    });
+}
+
+#[test]
+fn ids_that_are_listed_are_taken_by_the_other_commands() {
+    scenario(async |world| {
+        let wharf = up(world).await;
+        wharf.run_script("--name runs", PATIENT).await;
+        wharf.ok("create --name waits busybox:test true").await;
+        let running = wharf.ok("ps -q").await;
+        assert_eq!(wharf.inspect(&running).await["name"], "runs");
+        let all = wharf.ok("ps -aq").await;
+        assert_eq!(all.lines().count(), 2, "{all}");
+        let removed = wharf.ok(&format!("rm -f {}", all.replace('\n', " "))).await;
+        assert_eq!(removed, all);
+        assert_eq!(wharf.ok("ps -aq").await, "");
+        let image = wharf.ok("images -q").await;
+        assert!(
+            wharf
+                .ok(&format!("rmi {image}"))
+                .await
+                .contains("Deleted: ")
+        );
+        assert_eq!(wharf.ok("images -q").await, "");
     });
 }
 

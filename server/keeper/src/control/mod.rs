@@ -98,7 +98,8 @@ pub(crate) struct Control {
     helpers: HashMap<Key, Helper>,
     /// Children on their way out that belong to no stream (any more).
     unclaimed: HashMap<Key, OwnedFd>,
-    idle_since: Instant,
+    /// Since when there is neither a connection nor a stream; `None` while there is.
+    idle_since: Option<Instant>,
     buffer: Vec<u8>,
 }
 
@@ -121,7 +122,7 @@ impl Control {
             next_key: 0,
             helpers: HashMap::new(),
             unclaimed: HashMap::new(),
-            idle_since: Instant::now(),
+            idle_since: Some(Instant::now()),
             buffer: vec![0; MAX_MESSAGE_BYTES],
         })
     }
@@ -170,17 +171,18 @@ impl Control {
 
     fn is_idle_for_long(&mut self) -> bool {
         if !self.is_idle() {
-            self.idle_since = Instant::now();
+            self.idle_since = None;
             return false;
         }
-        self.idle_since.elapsed() >= self.args.idle_exit
+        // It counts from this turn on, however long nothing has been said on the connection that was the last one.
+        let since = self.idle_since.get_or_insert_with(Instant::now);
+        since.elapsed() >= self.args.idle_exit
     }
 
     fn next_deadline(&self) -> Option<Instant> {
         let idle = self
-            .is_idle()
-            .then(|| self.idle_since.checked_add(self.args.idle_exit))
-            .flatten();
+            .idle_since
+            .and_then(|since| since.checked_add(self.args.idle_exit));
         let due = self.connections.values().filter_map(Connection::due);
         due.chain(idle).min()
     }

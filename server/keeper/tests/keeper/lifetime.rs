@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -73,6 +74,19 @@ fn a_keeper_with_nothing_to_do_ends_and_leaves_room_for_another() {
     let mut keeper = Keeper::start_in(TempDir::new().unwrap(), 0);
     assert_eq!(keeper.wait().code(), Some(0));
     keeper.killed_and_started_again().connect();
+}
+
+#[test]
+fn a_keeper_whose_daemon_has_been_silent_waits_for_the_next_one_as_long_as_for_any() {
+    const IDLE_EXIT: Duration = Duration::from_secs(1);
+    let mut keeper = Keeper::start_in(TempDir::new().unwrap(), IDLE_EXIT.as_secs());
+    let daemon = keeper.connect();
+    // Nothing wakes the keeper meanwhile: the silence is what is tested.
+    std::thread::park_timeout(IDLE_EXIT + Duration::from_millis(200));
+    let left = Instant::now();
+    drop(daemon);
+    assert_eq!(keeper.wait().code(), Some(0));
+    assert!(left.elapsed() >= IDLE_EXIT, "after {:?}", left.elapsed());
 }
 
 #[test]

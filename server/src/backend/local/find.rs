@@ -1,17 +1,23 @@
 //! What there is of containers, after a restart or a doubt.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::failure;
 use super::live::{Kind, Live};
 use super::{Inner, Local, cgroup_name, runtime, task};
 use crate::backend::{Applied, BackendError, Exit, Found, FoundState, FoundTask};
 use crate::cgroup::Cgroup;
-use crate::model::{ContainerId, Run, Signal};
+use crate::model::{ContainerId, Run};
+use crate::stdio::Process;
 use crate::stdio::segment;
 use crate::stdio::segment::ProcessExit;
+
+/// How many runs the keeper is asked about at a time.
+const ASKED_AT_ONCE: usize = 64;
 
 /// What there is of one container.
 pub(super) async fn find(backend: &Local, id: ContainerId) -> Result<Found, BackendError> {
@@ -25,43 +31,106 @@ pub(super) async fn find(backend: &Local, id: ContainerId) -> Result<Found, Back
     Ok(Found { container, task })
 }
 
-/// What there is of all.
+/// What there is of all. The keeper has told of most when it was connected to, and is asked about the others.
 pub(super) async fn inventory(
     backend: &Local,
 ) -> Result<HashMap<ContainerId, Found>, BackendError> {
     let ready = backend.inner.processes.ready().await;
     ready.map_err(|error| failure::keeper(error.to_string(), Applied::No))?;
-    let (ids, runs) = backend
-        .blocking(|inner| Ok((inner.roots.ids()?, all_runs(inner)?)))
-        .await?;
-    let mut all: HashMap<ContainerId, Found> = HashMap::new();
-    for id in ids {
-        all.entry(id).or_default().container = true;
-    }
-    for (id, run) in runs {
+    let Survey {
+        ids,
+        mut runs,
+        unclear,
+    } = backend.blocking(survey).await?;
+    let asking = unclear.into_iter().map(|(id, run)| async move {
         let task = run_of(backend, id, run).await?;
-        // In the order of runs: the last one counts.
+        Ok::<_, BackendError>((id, run, task))
+    });
+    let asked: Vec<_> = stream::iter(asking)
+        .buffer_unordered(ASKED_AT_ONCE)
+        .try_collect()
+        .await?;
+    runs.extend(asked);
+    // The last run of each counts.
+    runs.sort_unstable_by_key(|(id, run, _)| (*id, *run));
+    let container = Found {
+        container: true,
+        ..Found::default()
+    };
+    let mut all: HashMap<_, _> = ids.into_iter().map(|id| (id, container.clone())).collect();
+    for (id, _, task) in runs {
         all.entry(id).or_default().task = task;
     }
     Ok(all)
 }
 
-/// The runs that have control groups, by container, the oldest first. Other servers of this host have theirs in
-/// the same place: ours are those of containers that have a root here.
-fn all_runs(inner: &Inner) -> Result<Vec<(ContainerId, Run)>, BackendError> {
-    let names = inner.cgroups.names()?;
-    let runs = names.iter().filter_map(|name| parse(name));
-    let mut runs: Vec<_> = runs.filter(|(id, _)| inner.roots.is_there(*id)).collect();
-    runs.sort_unstable();
-    Ok(runs)
+/// What a look at the files of all containers says.
+struct Survey {
+    ids: Vec<ContainerId>,
+    runs: Vec<(ContainerId, Run, Option<FoundTask>)>,
+    /// Runs that the keeper must be asked about.
+    unclear: Vec<(ContainerId, Run)>,
+}
+
+fn survey(inner: &Inner) -> Result<Survey, BackendError> {
+    let ids = inner.roots.ids()?;
+    let there: HashSet<_> = ids.iter().copied().collect();
+    let (mut runs, mut unclear) = (Vec::new(), Vec::new());
+    for (id, run) in runs_in(inner, |id| there.contains(&id))? {
+        match known(inner, id, run)? {
+            Some(task) => runs.push((id, run, Some(task))),
+            None => unclear.push((id, run)),
+        }
+    }
+    Ok(Survey { ids, runs, unclear })
+}
+
+/// A run as far as it is known without asking the keeper. One that runs is watched from now on.
+fn known(inner: &Inner, id: ContainerId, run: Run) -> Result<Option<FoundTask>, BackendError> {
+    let name = cgroup_name(id, run);
+    let Some(learnt) = inner.processes.learnt(&name) else {
+        return Ok(None);
+    };
+    let cgroup = inner.cgroups.open(&name);
+    let make = || Live::new(Kind::Main, cgroup.clone(), None);
+    let live = inner.lives.get(&name).unwrap_or_else(make);
+    let pid = learnt.pid;
+    if let Some(exit) = learnt.exit {
+        let state = stopped(&live, exit);
+        return Ok(Some(FoundTask { pid, state }));
+    }
+    if live.process().is_err() {
+        let Some(process) = taken_up(inner, &name, pid, &live) else {
+            // It is on its way out.
+            return Ok(None);
+        };
+        live.is(process);
+        inner.lives.hold(&name, &live);
+    }
+    let state = match state_of(&live) {
+        FoundState::Running if cgroup.is_frozen()? => FoundState::Paused,
+        state => state,
+    };
+    Ok(Some(FoundTask { pid, state }))
 }
 
 fn runs_of(inner: &Inner, id: ContainerId) -> Result<Vec<Run>, BackendError> {
-    let runs = all_runs(inner)?.into_iter();
-    Ok(runs
-        .filter(|(of, _)| *of == id)
-        .map(|(_, run)| run)
-        .collect())
+    let is_there = inner.roots.is_there(id);
+    let runs = runs_in(inner, |of| of == id && is_there)?.into_iter();
+    Ok(runs.map(|(_, run)| run).collect())
+}
+
+/// The runs that have control groups, by container, the oldest first, of those that are `ours`. Other servers of this
+/// host have theirs in the same place: ours are those of containers that have a root here.
+fn runs_in(
+    inner: &Inner,
+    ours: impl Fn(ContainerId) -> bool,
+) -> Result<Vec<(ContainerId, Run)>, BackendError> {
+    let names = inner.cgroups.names()?;
+    let runs = names.iter().filter_map(|name| parse(name));
+    let mut runs: Vec<_> = runs.filter(|(id, _)| ours(*id)).collect();
+    runs.sort_unstable();
+    Ok(runs)
 }
 
 /// `ID.RUN`.
@@ -107,6 +176,7 @@ pub(super) async fn process(
     let processes = &backend.inner.processes;
     let kept = processes.find(stream).await;
     let kept = kept.map_err(|error| failure::keeper(error.to_string(), Applied::No))?;
+    let is_kept = kept.is_some();
     let (pid, exit, launched) = match kept {
         Some(state) => (Some(state.pid), state.exit, state.launched),
         None => {
@@ -126,7 +196,7 @@ pub(super) async fn process(
     let state = match exit {
         Some(exit) => stopped(&live, exit),
         None if !launched => FoundState::Created,
-        None => watched(backend, stream, pid, &live).await,
+        None => watched(backend, stream, pid, is_kept, &live).await,
     };
     Ok(Some(FoundTask { pid, state }))
 }
@@ -137,27 +207,38 @@ fn stopped(live: &Arc<Live>, exit: ProcessExit) -> FoundState {
     FoundState::Stopped(exit)
 }
 
-/// A process that should run: it is taken up if it does, and if not nobody knows how it ended.
-async fn watched(backend: &Local, stream: &str, pid: u32, live: &Arc<Live>) -> FoundState {
+/// A process that should run: it is taken up if it does. If not, the keeper tells how it ended if it has kept it, or
+/// nobody knows.
+async fn watched(
+    backend: &Local,
+    stream: &str,
+    pid: u32,
+    is_kept: bool,
+    live: &Arc<Live>,
+) -> FoundState {
+    let inner = &backend.inner;
     if live.process().is_err() {
-        let is_it = live.cgroup.contains(pid);
-        let taken = match is_it {
-            true => backend
-                .inner
-                .processes
-                .take_up(stream, pid, live.on_exit())
-                .await
-                .ok(),
-            false => None,
-        };
-        match taken {
+        let ending = || is_kept.then(|| inner.processes.await_end(stream, live.on_exit()));
+        match taken_up(inner, stream, pid, live).or_else(ending) {
             Some(process) => {
-                live.is(process);
-                backend.inner.lives.hold(stream, live);
+                live.is(process.clone());
+                inner.lives.hold(stream, live);
+                inner.processes.watch(&process).await;
             }
             None => live.settle(Exit::lost()),
         }
     }
+    state_of(live)
+}
+
+/// The process with this number, if it is the one of `live`: numbers are used again.
+fn taken_up(inner: &Inner, stream: &str, pid: u32, live: &Arc<Live>) -> Option<Process> {
+    let taken = inner.processes.take_up(stream, pid, live.on_exit());
+    // It is held by now, so what is found inside is this one.
+    taken.ok().filter(|_| live.cgroup.contains(pid))
+}
+
+fn state_of(live: &Live) -> FoundState {
     let exit = live.exit().borrow().clone();
     exit.map_or(FoundState::Running, FoundState::Stopped)
 }
@@ -186,10 +267,6 @@ pub(super) async fn discard(backend: &Local, id: ContainerId) -> Result<(), Back
 }
 
 async fn end(backend: &Local, stream: &str, cgroup: Cgroup) -> Result<(), BackendError> {
-    let killed = cgroup.clone();
-    backend
-        .blocking(move |_| Ok(killed.kill(Signal::KILL)?))
-        .await?;
     backend.inner.processes.discard(stream).await;
     task::remove(backend, &cgroup).await
 }

@@ -1,7 +1,7 @@
 //! Processes that run, or whose end somebody still wants to know.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -12,7 +12,7 @@ use crate::backend::{BackendError, Exit, WaitStatus, proc};
 use crate::cgroup::Cgroup;
 use crate::model::Signal;
 use crate::stdio::segment::{ProcessExit, ProcessStatus};
-use crate::stdio::{OnExit, Process};
+use crate::stdio::{ByName, OnExit, Process};
 
 /// One process: the main one of a run, or an exec.
 #[derive(Debug)]
@@ -148,20 +148,18 @@ fn time(nanoseconds: u64) -> SystemTime {
 /// The processes that somebody has a handle of, by the names of their streams.
 #[derive(Debug, Default)]
 pub(super) struct Lives {
-    all: Mutex<HashMap<String, Weak<Live>>>,
+    all: ByName<Live>,
     /// Those that were found, until somebody takes a handle.
     found: Mutex<HashMap<String, Arc<Live>>>,
 }
 
 impl Lives {
     pub(super) fn insert(&self, stream: &str, live: &Arc<Live>) {
-        let mut all = self.all.lock();
-        all.retain(|_, live| live.strong_count() > 0);
-        all.insert(stream.to_owned(), Arc::downgrade(live));
+        self.all.insert(stream, live);
     }
 
     pub(super) fn get(&self, stream: &str) -> Option<Arc<Live>> {
-        self.all.lock().get(stream).and_then(Weak::upgrade)
+        self.all.get(stream)
     }
 
     /// One that was found: its end is watched from now on, and its handle comes later.

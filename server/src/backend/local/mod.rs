@@ -30,7 +30,7 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -128,7 +128,7 @@ impl Local {
                 tasks: Mutex::new(JoinSet::new()),
             }),
         };
-        local.clear_up();
+        local.aside(Inner::clear_up);
         local.follow_the_keeper();
         Ok(local)
     }
@@ -160,15 +160,12 @@ impl Local {
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Removes the files of deleted roots, and the layers that nothing needs any more, while nobody waits for it.
-    fn clear_up(&self) {
+    /// Work on files, on a thread of its own, that nobody waits for.
+    fn aside(&self, work: impl FnOnce(&Inner) + Send + 'static) {
         let inner = Arc::clone(&self.inner);
         let mut tasks = self.inner.tasks.lock();
         while tasks.try_join_next().is_some() {}
-        tasks.spawn_blocking(move || {
-            inner.roots.empty_trash();
-            inner.images.collect(|| inner.roots.layers_in_use());
-        });
+        tasks.spawn_blocking(move || work(&inner));
     }
 
     /// Work on files, on a thread of its own.
@@ -178,7 +175,7 @@ impl Local {
     ) -> Result<T, BackendError> {
         let inner = Arc::clone(&self.inner);
         let done = tokio::task::spawn_blocking(move || work(&inner)).await;
-        done.unwrap_or_else(|_| Err(failure::refused("the work was interrupted".to_owned())))
+        done.unwrap_or_else(|_| Err(interrupted()))
     }
 }
 
@@ -195,6 +192,16 @@ impl Inner {
             networks: network::usage(container),
         }))
     }
+
+    /// Removes the files of deleted roots, and what of images nothing needs any more.
+    fn clear_up(&self) {
+        self.roots.empty_trash();
+        self.images.collect(|| self.roots.layers_in_use());
+    }
+}
+
+fn interrupted() -> BackendError {
+    failure::refused("the work was interrupted".to_owned())
 }
 
 fn status(is_keeper_up: bool) -> Status {
@@ -248,10 +255,13 @@ impl ContainerBackend for Local {
     }
 
     async fn delete(&self, id: ContainerId) -> Result<(), BackendError> {
-        self.blocking(move |inner| inner.roots.delete(&inner.images, id))
-            .await?;
-        self.clear_up();
-        Ok(())
+        let (reply, deleted) = oneshot::channel();
+        self.aside(move |inner| {
+            // Whoever asked waits for this, but not for the files.
+            drop(reply.send(inner.roots.delete(&inner.images, id)));
+            inner.clear_up();
+        });
+        deleted.await.unwrap_or_else(|_| Err(interrupted()))
     }
 
     async fn forget_start(&self, container: &Container) -> Result<(), BackendError> {

@@ -8,6 +8,7 @@
 //!
 //! Blocking.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
@@ -27,6 +28,8 @@ pub(super) struct Roots {
     trash: PathBuf,
     /// Who empties the trash.
     emptying: Mutex<()>,
+    /// The roots on each topmost layer: what `layer` says, of all.
+    tops: Mutex<HashMap<Digest, HashSet<ContainerId>>>,
 }
 
 impl Roots {
@@ -35,13 +38,33 @@ impl Roots {
             directory: directory.join("roots"),
             trash: directory.join("trash"),
             emptying: Mutex::new(()),
+            tops: Mutex::default(),
         };
         for directory in [&roots.directory, &roots.trash] {
             let mut builder = fs::DirBuilder::new();
             let made = builder.recursive(true).mode(0o700).create(directory);
             made.map_err(|error| storage_failed(directory, &error))?;
         }
+        let tops = roots.read_tops().map_err(|error| roots.failed(&error))?;
+        *roots.tops.lock() = tops;
         Ok(roots)
+    }
+
+    fn read_tops(&self) -> io::Result<HashMap<Digest, HashSet<ContainerId>>> {
+        let mut tops = HashMap::<_, HashSet<_>>::new();
+        for id in self.list()? {
+            match fs::read_to_string(self.root(id).join("layer")) {
+                Ok(layer) => {
+                    if let Ok(top) = layer.parse::<Digest>() {
+                        tops.entry(top).or_default().insert(id);
+                    }
+                }
+                // Of a create that was cut off.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(tops)
     }
 
     /// Makes a root on top of a stack of layers; returns how it is mounted. Nothing is left of it if that fails.
@@ -57,10 +80,14 @@ impl Roots {
         } else {
             images.lower_directories(top, &adding)?
         };
+        // Before anybody can collect again.
+        let mut tops = self.tops.lock();
+        tops.entry(top.clone()).or_default().insert(id);
+        drop(tops);
         let made = self.make(id, top, &lower);
         made.map_err(|error| {
             let failed = self.failed(&error);
-            if let Err(error) = self.throw_away(id) {
+            if let Err(error) = self.delete(images, id) {
                 tracing::warn!(container = %id, %error, "a root that could not be made is left");
             }
             failed
@@ -177,23 +204,27 @@ impl Roots {
     }
 
     /// The topmost layers that roots stand on.
-    pub(super) fn layers_in_use(&self) -> io::Result<Vec<Digest>> {
-        let mut layers = Vec::new();
-        for id in self.list()? {
-            match fs::read_to_string(self.root(id).join("layer")) {
-                Ok(layer) => layers.extend(layer.parse::<Digest>().ok()),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(layers)
+    pub(super) fn layers_in_use(&self) -> Vec<Digest> {
+        self.tops.lock().keys().cloned().collect()
     }
 
     /// It is not there any more; its files go when the trash is emptied. OK if it was not there.
     pub(super) fn delete(&self, images: &Images, id: ContainerId) -> Result<(), BackendError> {
         self.throw_away(id).map_err(|error| self.failed(&error))?;
-        images.let_go();
+        if let Some(top) = self.forget_top(id) {
+            images.let_go(&top);
+        }
         Ok(())
+    }
+
+    /// The topmost layer that only this root has stood on, which stands on nothing from now on.
+    fn forget_top(&self, id: ContainerId) -> Option<Digest> {
+        let mut tops = self.tops.lock();
+        let (top, ids) = tops.iter_mut().find(|(_, ids)| ids.contains(&id))?;
+        ids.remove(&id);
+        let unused = ids.is_empty().then(|| top.clone())?;
+        tops.remove(&unused);
+        Some(unused)
     }
 
     fn throw_away(&self, id: ContainerId) -> io::Result<()> {

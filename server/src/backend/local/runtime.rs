@@ -378,8 +378,8 @@ impl Launching<'_> {
         let processes = &self.backend.inner.processes;
         let process = processes
             .take_up(self.stream, pid, self.live.on_exit())
-            .await
             .map_err(|errno| failure::refused(format!("its process is gone: {errno}")))?;
+        processes.watch(&process).await;
         self.live.is(process);
         Ok(())
     }

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A name keeps its blobs and its layers, a container's root its layers; what nothing keeps is collected when a
-//! name goes or a root does, and at start. All is written beside its place, synced and renamed, so it is whole or
-//! not there. Blocking. Knows nothing of containers but that their roots stand on layers.
+//! name goes, or the last root of an image without one, and at start. All is written beside its place, synced and
+//! renamed, so it is whole or not there. Blocking. Knows nothing of containers but that their roots stand on layers.
 
 mod layer;
 mod names;
@@ -50,7 +50,7 @@ pub(super) struct Images {
     names: Names,
     /// Read by who adds, and held while what is added is not kept by anything; written by who collects.
     gate: RwLock<()>,
-    /// Whether something was let go of while nobody could collect.
+    /// Whether something was let go of since the last collection.
     is_dirty: AtomicBool,
     /// One name at a time changes hands.
     naming: Mutex<()>,
@@ -70,30 +70,14 @@ pub(super) type Adding<'a> = RwLockReadGuard<'a, ()>;
 impl Images {
     /// Opens the store, makes it if it is missing, and removes what an earlier server was writing.
     pub(super) fn open(directory: &Path) -> Result<Self, BackendError> {
-        let images = Self {
+        let opened = make(directory).and_then(|()| Names::open(directory.join("names")));
+        Ok(Self {
             directory: directory.to_owned(),
-            names: Names::new(directory.join("names")),
+            names: opened.map_err(|error| storage_failed(directory, &error))?,
             gate: RwLock::new(()),
             is_dirty: AtomicBool::new(true),
             naming: Mutex::new(()),
-        };
-        let made = images.make();
-        made.map_err(|error| images.failed(&error))?;
-        Ok(images)
-    }
-
-    fn make(&self) -> io::Result<()> {
-        let incoming = self.directory.join("incoming");
-        match fs::remove_dir_all(&incoming) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        for directory in ["incoming", "layers", "names", "content/blobs/sha256"] {
-            let mut builder = fs::DirBuilder::new();
-            builder.recursive(true).mode(0o700);
-            builder.create(self.directory.join(directory))?;
-        }
-        fs::write(self.directory.join("content/oci-layout"), LAYOUT)
+        })
     }
 
     /// Takes in an image's content and unpacks its layers; see [`crate::backend::ContainerBackend::ingest`].
@@ -107,6 +91,9 @@ impl Images {
         let result = self.ingest_into(&scratch, image, content);
         if let Err(error) = fs::remove_dir_all(&scratch) {
             tracing::warn!(%error, "what an import has left is removed at the next start");
+        }
+        if result.is_err() {
+            self.is_dirty.store(true, Ordering::Release);
         }
         drop(adding);
         result
@@ -162,6 +149,8 @@ impl Images {
             let dangling = Image::dangling_name_of(&before.image);
             self.names.put(&dangling, &before).map_err(failed)?;
         }
+        // What it has kept of its image before may not be what it keeps now.
+        self.is_dirty.store(true, Ordering::Release);
         self.names.put(reference, name).map_err(failed)
     }
 
@@ -189,22 +178,23 @@ impl Images {
         self.gate.read()
     }
 
-    /// Something has let go of layers.
-    pub(super) fn let_go(&self) {
-        self.is_dirty.store(true, Ordering::Release);
+    /// Nobody but names, if any, needs the stack with this top any more.
+    pub(super) fn let_go(&self, top: &Digest) {
+        if !self.names.is_top(top) {
+            self.is_dirty.store(true, Ordering::Release);
+        }
     }
 
-    /// Removes what no name keeps, and none of these stacks, if anything has been let go of. Somebody who adds
-    /// is not waited for: then it is done the next time.
-    pub(super) fn collect(&self, in_use: impl FnOnce() -> io::Result<Vec<Digest>>) {
+    /// Removes what no name keeps, and none of the stacks with these tops, if anything has been let go of. Somebody
+    /// who adds is not waited for: then it is done the next time.
+    pub(super) fn collect(&self, in_use: impl FnOnce() -> Vec<Digest>) {
         let Some(_alone) = self.gate.try_write() else {
             return;
         };
         if !self.is_dirty.swap(false, Ordering::AcqRel) {
             return;
         }
-        let collected = in_use().and_then(|tops| self.remove_unused(tops));
-        if let Err(error) = collected {
+        if let Err(error) = self.remove_unused(in_use()) {
             self.is_dirty.store(true, Ordering::Release);
             tracing::warn!(%error, "images that are not used any more stay for now");
         }
@@ -216,13 +206,9 @@ impl Images {
         let mut layers = HashSet::new();
         for top in tops {
             let mut next = Some(top);
-            while let Some(chain_id) = next {
-                let below = self.layer(&chain_id).and_then(|record| record.below);
-                // What is below one that was seen has been seen.
-                next = layers
-                    .insert(layer_name(&chain_id))
-                    .then_some(below)
-                    .flatten();
+            // What is below one that was seen has been seen.
+            while let Some(chain_id) = next.filter(|layer| layers.insert(layer_name(layer))) {
+                next = self.layer(&chain_id).and_then(|record| record.below);
             }
         }
         remove_others(&self.directory.join("layers"), &layers)?;
@@ -409,6 +395,21 @@ impl Images {
     fn failed(&self, error: &io::Error) -> BackendError {
         storage_failed(&self.directory, error)
     }
+}
+
+/// Makes what is missing of a store, and removes what was being written.
+fn make(directory: &Path) -> io::Result<()> {
+    let incoming = directory.join("incoming");
+    match fs::remove_dir_all(&incoming) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    for name in ["incoming", "layers", "names", "content/blobs/sha256"] {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(directory.join(name))?;
+    }
+    fs::write(directory.join("content/oci-layout"), LAYOUT)
 }
 
 /// What the disk's refusal means.

@@ -1,10 +1,11 @@
 //! Names of images, one file each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Digest;
@@ -26,11 +27,26 @@ pub(super) struct Name {
 #[derive(Debug)]
 pub(super) struct Names {
     directory: PathBuf,
+    /// The topmost layers that they keep, by reference.
+    tops: Mutex<HashMap<String, Digest>>,
 }
 
 impl Names {
-    pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory }
+    /// Those in `directory`, which must be there.
+    pub(super) fn open(directory: PathBuf) -> io::Result<Self> {
+        let names = Self {
+            directory,
+            tops: Mutex::default(),
+        };
+        let tops = names.all()?.into_iter();
+        let tops = tops.filter_map(|name| Some((name.reference, name.top?)));
+        *names.tops.lock() = tops.collect();
+        Ok(names)
+    }
+
+    /// Whether this is the topmost layer of an image that has a name.
+    pub(super) fn is_top(&self, layer: &Digest) -> bool {
+        self.tops.lock().values().any(|top| top == layer)
     }
 
     /// Makes `reference` a name of what `name` names.
@@ -45,6 +61,10 @@ impl Names {
         file.write_all(&serde_json::to_vec(&name)?)?;
         file.sync_all()?;
         fs::rename(&incoming, &path)?;
+        match name.top {
+            Some(top) => drop(self.tops.lock().insert(name.reference, top)),
+            None => drop(self.tops.lock().remove(reference)),
+        }
         self.sync()
     }
 
@@ -57,7 +77,10 @@ impl Names {
         match fs::remove_file(self.path(reference)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Err(_) => Ok(()),
-            Ok(()) => self.sync(),
+            Ok(()) => {
+                self.tops.lock().remove(reference);
+                self.sync()
+            }
         }
     }
 

@@ -225,7 +225,6 @@ impl Store {
     }
 
     fn collect(&self) {
-        self.images.let_go();
         self.images.collect(|| self.roots.layers_in_use());
     }
 
@@ -358,6 +357,45 @@ fn layers_are_shared_and_go_with_their_last_user() {
         missing,
         Err(BackendError::ImageContentMissing { .. })
     ));
+}
+
+#[test]
+fn layers_are_looked_for_only_when_the_last_root_of_an_image_without_a_name_goes() {
+    let store = Store::new();
+    let image = store.ingest("named:1", &[layer(&[("x", FILE, "x")])]);
+    let ids: Vec<_> = (0..3).map(|_| store.root_on(&image).0).collect();
+    store.collect();
+    // What a collection removes, and so tells that there was one.
+    let mark = store.place.path().join("local/layers/mark");
+    let is_collected_after = |act: &dyn Fn()| {
+        fs::create_dir_all(&mark).unwrap();
+        act();
+        store.collect();
+        !mark.exists()
+    };
+    assert!(!is_collected_after(&|| store
+        .roots
+        .delete(&store.images, ids[0])
+        .unwrap()));
+    assert!(is_collected_after(&|| store
+        .images
+        .untag("named:1")
+        .unwrap()));
+    assert!(!is_collected_after(&|| store
+        .roots
+        .delete(&store.images, ids[1])
+        .unwrap()));
+    // As after a restart: what stands on what is read again.
+    let directory = store.place.path().join("local");
+    let (images, roots) = (
+        Images::open(&directory).unwrap(),
+        Roots::open(&directory).unwrap(),
+    );
+    images.collect(|| roots.layers_in_use());
+    assert_eq!(store.count("layers"), 1, "a root stands on it");
+    roots.delete(&images, ids[2]).unwrap();
+    images.collect(|| roots.layers_in_use());
+    assert_eq!(store.count("layers"), 0);
 }
 
 #[test]
