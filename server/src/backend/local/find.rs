@@ -88,7 +88,8 @@ fn survey(inner: &Inner) -> Result<Survey, BackendError> {
 /// A run as far as it is known without asking the keeper. One that runs is watched from now on.
 fn known(inner: &Inner, id: ContainerId, run: Run) -> Result<Option<FoundTask>, BackendError> {
     let name = cgroup_name(id, run);
-    let Some(learnt) = inner.processes.learnt(&name) else {
+    let learnt = inner.processes.learnt(&name);
+    let Some(learnt) = learnt.filter(|_| !runtime::waits_for_its_start(inner, &name)) else {
         return Ok(None);
     };
     let cgroup = inner.cgroups.open(&name);

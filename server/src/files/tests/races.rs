@@ -9,6 +9,9 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use super::*;
 
 const ROUNDS: usize = 300;
+/// So many more at most until something has got through to the directory: on a busy machine the swapper is always
+/// faster, now and then.
+const MOST_ROUNDS: usize = 100 * ROUNDS;
 
 /// Swaps two names until it is dropped.
 struct Swapper {
@@ -53,7 +56,10 @@ async fn archives_are_never_written_through_a_link_that_comes_and_goes() {
     let place = Place::new();
     let swapper = swapped(&place);
     let mut written = 0;
-    for round in 0..ROUNDS {
+    for round in 0..MOST_ROUNDS {
+        if round >= ROUNDS && written > 0 {
+            break;
+        }
         let archive = Archive::default()
             .file(&format!("dir/new-{round}"), "x")
             .add(
@@ -79,7 +85,10 @@ async fn files_are_never_written_or_read_through_a_link_that_comes_and_goes() {
     let place = Place::new();
     let swapper = swapped(&place);
     let (mut read, mut written) = (0, 0);
-    for round in 0..ROUNDS {
+    for round in 0..MOST_ROUNDS {
+        if round >= ROUNDS && read > 0 && written > 0 {
+            break;
+        }
         let root = place.root();
         if let Ok((mut file, _)) = open_file(&root, "/dir/secret") {
             let mut content = String::new();
@@ -107,7 +116,10 @@ async fn what_is_archived_is_never_outside() {
     let place = Place::new();
     let swapper = swapped(&place);
     let mut found = 0;
-    for _ in 0..ROUNDS {
+    for round in 0..MOST_ROUNDS {
+        if round >= ROUNDS && found > 0 {
+            break;
+        }
         let archive = packed(place.root(), "/").await.unwrap();
         let mut tar = tar::Archive::new(&archive[..]);
         for entry in tar.entries().unwrap() {
