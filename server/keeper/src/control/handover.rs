@@ -17,6 +17,8 @@ use crate::upgrade::{self, Saved, SavedProcess, State};
 impl Control {
     /// Takes over a stream of the process before this one.
     pub(crate) fn take_over(&mut self, saved: Saved) -> io::Result<()> {
+        // The process before this one may have had some, and did not wait for their ends.
+        self.has_helped = true;
         let outputs_open = saved.outputs.iter().flatten().map(|_| 1).sum();
         let [stdout, stderr] = saved.outputs.map(|fd| fd.map(sys::adopt).transpose());
         let progress = self.new_progress(None);

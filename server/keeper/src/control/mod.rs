@@ -96,6 +96,8 @@ pub(crate) struct Control {
     next_connection: ConnectionId,
     next_key: Key,
     helpers: HashMap<Key, Helper>,
+    /// Whether one has ended: only then there can be strays.
+    has_helped: bool,
     /// Children on their way out that belong to no stream (any more).
     unclaimed: HashMap<Key, OwnedFd>,
     /// Since when there is neither a connection nor a stream; `None` while there is.
@@ -121,6 +123,7 @@ impl Control {
             next_connection: FIRST_CONNECTION,
             next_key: 0,
             helpers: HashMap::new(),
+            has_helped: false,
             unclaimed: HashMap::new(),
             idle_since: Some(Instant::now()),
             buffer: vec![0; MAX_MESSAGE_BYTES],

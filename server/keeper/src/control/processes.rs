@@ -411,13 +411,14 @@ impl Control {
         if let Some(waiter) = waiter {
             self.tell(waiter, Answer::Helped { exit });
         }
+        self.has_helped = true;
         self.reap_strays();
     }
 
     /// What helpers have left behind and nobody watches. While a stream has no process, one of them may be
     /// its: the daemon asks for it to be watched after the helper's end, and it must be there to be asked for.
     pub(super) fn reap_strays(&mut self) {
-        if self.table.iter().any(|entry| entry.process.is_none()) {
+        if !self.has_helped || self.table.iter().any(|entry| entry.process.is_none()) {
             return;
         }
         while let Some(pid) = sys::child::first_zombie() {

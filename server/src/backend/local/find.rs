@@ -88,8 +88,7 @@ fn survey(inner: &Inner) -> Result<Survey, BackendError> {
 /// A run as far as it is known without asking the keeper. One that runs is watched from now on.
 fn known(inner: &Inner, id: ContainerId, run: Run) -> Result<Option<FoundTask>, BackendError> {
     let name = cgroup_name(id, run);
-    let learnt = inner.processes.learnt(&name);
-    let Some(learnt) = learnt.filter(|_| !runtime::waits_for_its_start(inner, &name)) else {
+    let Some(learnt) = inner.processes.learnt(&name) else {
         return Ok(None);
     };
     let cgroup = inner.cgroups.open(&name);
@@ -108,11 +107,23 @@ fn known(inner: &Inner, id: ContainerId, run: Run) -> Result<Option<FoundTask>, 
         live.is(process);
         inner.lives.hold(&name, &live);
     }
-    let state = match state_of(&live) {
-        FoundState::Running if cgroup.is_frozen()? => FoundState::Paused,
-        state => state,
-    };
+    let state = state_of_run(inner, &cgroup, state_of(&live))?;
     Ok(Some(FoundTask { pid, state }))
+}
+
+/// One whose process runs may be paused, or wait for a runtime to start it.
+fn state_of_run(
+    inner: &Inner,
+    cgroup: &Cgroup,
+    of_process: FoundState,
+) -> Result<FoundState, BackendError> {
+    Ok(match of_process {
+        FoundState::Running if runtime::waits_for_its_start(inner, cgroup.name()) => {
+            FoundState::Created
+        }
+        FoundState::Running if cgroup.is_frozen()? => FoundState::Paused,
+        other => other,
+    })
 }
 
 fn runs_of(inner: &Inner, id: ContainerId) -> Result<Vec<Run>, BackendError> {
@@ -153,16 +164,10 @@ async fn run_of(
     let Some(found) = found else {
         return unrecorded(backend, &name, cgroup).await;
     };
-    let look = move |inner: &Inner| {
-        let waits = runtime::waits_for_its_start(inner, &name);
-        Ok((waits, cgroup.is_frozen()?))
-    };
-    let state = match (found.state, backend.blocking(look).await?) {
-        (FoundState::Running, (true, _)) => FoundState::Created,
-        (FoundState::Running, (_, true)) => FoundState::Paused,
-        (state, _) => state,
-    };
-    Ok(Some(FoundTask { state, ..found }))
+    let FoundTask { pid, state } = found;
+    let look = move |inner: &Inner| state_of_run(inner, &cgroup, state);
+    let state = backend.blocking(look).await?;
+    Ok(Some(FoundTask { pid, state }))
 }
 
 /// Where the process of a stream is: by the keeper's word, or by what is recorded. One that runs is watched from

@@ -41,7 +41,7 @@ use self::live::Lives;
 use self::roots::Roots;
 pub use self::task::LocalTask;
 use super::{BackendError, ContainerBackend, Found, FoundTask, Sample, Start, Status, network};
-use crate::cgroup::Cgroups;
+use crate::cgroup::{Cgroup, Cgroups};
 use crate::model::container::RootMount;
 use crate::model::{Container, ContainerId, Image, Run};
 use crate::oci::archive::ImageContent;
@@ -191,6 +191,12 @@ impl Inner {
             usage,
             networks: network::usage(container),
         }))
+    }
+
+    /// Removes what there is of a run, with whatever is alive in it.
+    fn remove_run(&self, cgroup: &Cgroup) -> Result<(), BackendError> {
+        cgroup.destroy()?;
+        self.roots.forget_run(cgroup.name())
     }
 
     /// Removes the files of deleted roots, and what of images nothing needs any more.

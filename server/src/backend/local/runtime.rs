@@ -291,10 +291,7 @@ async fn write_bundle(
     let name = cgroup_name(id, start.run);
     let prepare = move |inner: &Inner| {
         // What a runtime knows of a start that was cut off is in the way of this one.
-        let left = inner.cgroups.open(&name);
-        left.kill(Signal::KILL)?;
-        left.remove()?;
-        inner.roots.forget_run(&name)?;
+        inner.remove_run(&inner.cgroups.open(&name))?;
         inner.roots.prepare(id)
     };
     backend.blocking(prepare).await

@@ -125,10 +125,7 @@ impl Local {
 pub(super) async fn remove(backend: &Local, cgroup: &Cgroup) -> Result<(), BackendError> {
     let cgroup = cgroup.clone();
     backend
-        .blocking(move |inner| {
-            cgroup.destroy()?;
-            inner.roots.forget_run(cgroup.name())
-        })
+        .blocking(move |inner| inner.remove_run(&cgroup))
         .await
 }
 
