@@ -137,7 +137,7 @@ fn a_containers_terminal_takes_sizes_before_and_after_its_start() {
         };
         joined.send(v1::process_input::Kind::Resize(size)).await;
         // The size is kept in the record, which is where the start finds it.
-        crate::harness::until("the size is kept", Duration::from_secs(10), async || {
+        crate::harness::until("the size is kept", Duration::from_secs(60), async || {
             let etag = client.get("box").await.unwrap().etag;
             crate::harness::wait::so(etag != "1" && etag != "2", || etag.clone())
         })

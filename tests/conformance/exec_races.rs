@@ -15,7 +15,7 @@ use crate::harness::streams::{exec, exec_with_terminal};
 use crate::harness::{Client, Refusal, keeper, scenario, spec, tier};
 
 /// No round may take longer.
-const LATE: Duration = Duration::from_secs(60);
+const LATE: Duration = Duration::from_secs(120);
 
 fn random() -> StdRng {
     StdRng::seed_from_u64(tier::seed())

@@ -13,7 +13,7 @@ use crate::harness::streams::Whole;
 use crate::harness::wait::so;
 use crate::harness::{Backend, Client, Refusal, scenario, spec, until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(120);
 
 fn with_init(args: &[&str]) -> ContainerSpec {
     ContainerSpec {

@@ -19,7 +19,8 @@ use std::fs;
 use std::path::Path;
 
 use wharf_api::v1::{
-    self, BindMount, ContainerSpec, CreateContainerRequest, Mount, Security, mount::Source,
+    self, BindMount, ContainerSpec, CreateContainerRequest, Mount, SeccompUnconfined, Security,
+    mount::Source, security::SeccompProfile,
 };
 
 use crate::harness::streams::{Whole, exec};
@@ -123,6 +124,18 @@ fn with_capabilities(spec: ContainerSpec, add: &[&str], drop: &[&str]) -> Contai
         security: Some(Security {
             capabilities_add: names(add),
             capabilities_drop: names(drop),
+            ..Default::default()
+        }),
+        ..spec
+    }
+}
+
+/// Without a seccomp profile.
+fn unconfined(spec: ContainerSpec) -> ContainerSpec {
+    let none = SeccompProfile::SeccompUnconfined(SeccompUnconfined {});
+    ContainerSpec {
+        security: Some(Security {
+            seccomp_profile: Some(none),
             ..Default::default()
         }),
         ..spec

@@ -197,7 +197,7 @@ fn every_other_way_out_gives_the_terminal_back_as_it_was() {
 
 /// The pid in a file that is there.
 async fn number_in(file: &Path) -> Pid {
-    until("a pid is there", Duration::from_secs(10), async || {
+    until("a pid is there", Duration::from_secs(60), async || {
         let text = fs::read_to_string(file).unwrap_or_default();
         let pid = text.trim().parse().ok().and_then(Pid::from_raw);
         pid.ok_or(text)

@@ -22,7 +22,7 @@ use crate::harness::process::Daemon;
 use crate::harness::wait::so;
 use crate::harness::{Backend, Client, World, keeper, scenario, spec, tier, until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(120);
 /// Runs that are counted, after some that warm up; so many at a time, for a traced server is slow, and what is only
 /// observed is synced by time.
 const RUNS: u64 = 100;

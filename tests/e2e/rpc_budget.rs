@@ -61,7 +61,7 @@ async fn must_cost<T>(
     let value = act.await;
     let expected = exactly(paths);
     let cost = || costs(&proxy.since(&before));
-    until(what, Duration::from_secs(10), async || {
+    until(what, Duration::from_secs(60), async || {
         so(cost() == expected, || {
             format!("costs {:?}, not {expected:?}", cost())
         })

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::harness::wharf::Wharf;
 
 /// Nothing that a program is to do takes longer.
-const LATE: Duration = Duration::from_secs(60);
+const LATE: Duration = Duration::from_secs(120);
 
 /// Says so when it is ready, and ends with code 9 on SIGTERM.
 const READY: &str =

@@ -29,7 +29,7 @@ use super::wait::{so, until};
 use super::{image, spec};
 
 /// How long a call of a scenario may take when the scenario says nothing.
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_secs(240);
 
 /// A connection, and the request id that its calls carry.
 #[derive(Debug, Clone)]

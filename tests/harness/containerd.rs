@@ -13,7 +13,7 @@ use super::wait::until;
 /// The namespace that `wharfd` uses by default.
 pub const NAMESPACE: &str = "wharf";
 
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(90);
 
 /// A containerd, running or not. Containers outlive it; see `leaks` for how they end.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::wait::{so, until};
 
 /// How long one that keeps nothing may take to end.
-const END: Duration = Duration::from_secs(15);
+const END: Duration = Duration::from_secs(60);
 
 /// The keepers of servers below `directory`: one, unless something is wrong.
 pub fn pids(directory: &Path) -> Vec<i32> {

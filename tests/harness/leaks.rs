@@ -13,7 +13,7 @@ use super::containerd::{self, Containerd};
 use super::wait::{so, until};
 
 /// Shims end a moment after their tasks.
-const SETTLED: Duration = Duration::from_secs(15);
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// Fails if containerd keeps anything but images.
 pub async fn none_in_containerd(containerd: &Containerd) {

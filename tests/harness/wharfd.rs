@@ -11,7 +11,7 @@ use super::process::Daemon;
 use super::wait::until;
 use super::{Backend, binaries, containerd};
 
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(90);
 
 /// How to start it.
 #[derive(Debug, Clone)]

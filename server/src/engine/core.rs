@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -14,7 +14,7 @@ use super::container::command::{Command, Order, Reply};
 use super::exec::registry::ExecRegistry;
 use super::idempotency::Idempotency;
 use super::image::Images;
-use super::registry::Registry;
+use super::registry::{Registry, Snapshot, Snapshots};
 use crate::backend::{Applied, Backend, BackendError, ContainerBackend, Status};
 use crate::files::Turns;
 use crate::model::{Container, ContainerId, Exec, ExecId, Run, limits};
@@ -73,6 +73,23 @@ impl Core {
             applied: Applied::No,
         }
         .into())
+    }
+
+    /// The snapshots of the container that `key` names. One that was deleted a while ago has its last.
+    ///
+    /// # Errors
+    /// [`Error::ContainerNotFound`], [`Error::Store`].
+    pub(crate) async fn snapshots(&self, key: &str) -> Result<Snapshots, Error> {
+        let not_found = match self.registry.find(key) {
+            Ok(entry) => return Ok(entry.snapshot),
+            Err(error) => error,
+        };
+        let deleted = self.store.deleted(key).await?.ok_or(not_found)?;
+        let last = Snapshot {
+            container: Arc::new(deleted),
+            gone: true,
+        };
+        Ok(watch::channel(last).1)
     }
 
     /// Sends a command to a container's actor and waits for the answer.

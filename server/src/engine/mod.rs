@@ -149,15 +149,14 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::ContainerNotFound`].
-    pub fn wait(&self, key: &str, conditions: Vec<Condition>, run: Run) -> Result<Wait, Error> {
-        let snapshot = match self.core.registry.find(key) {
-            Ok(entry) => entry.snapshot,
-            Err(error) => match self.core.registry.find_deleted(key) {
-                Some(container) => wait::gone(container),
-                None => return Err(error),
-            },
-        };
-        Ok(Wait::new(snapshot, conditions, run))
+    pub async fn wait(
+        &self,
+        key: &str,
+        conditions: Vec<Condition>,
+        run: Run,
+    ) -> Result<Wait, Error> {
+        let snapshots = self.core.snapshots(key).await?;
+        Ok(Wait::new(snapshots, conditions, run))
     }
 
     /// The journal.

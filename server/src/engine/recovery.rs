@@ -35,7 +35,6 @@ pub(super) enum Readiness {
 pub(super) fn begin(core: &Arc<Core>, recovered: Recovered) -> watch::Receiver<Readiness> {
     let Recovered {
         containers,
-        deleted,
         execs,
         images,
         idempotency,
@@ -47,9 +46,6 @@ pub(super) fn begin(core: &Arc<Core>, recovered: Recovered) -> watch::Receiver<R
         .collect();
     core.idempotency.restore(idempotency);
     core.images.restore(images);
-    for (container, time) in deleted {
-        core.registry.bury(Arc::new(container), time);
-    }
     let (unmade, made): (Vec<_>, Vec<_>) = containers
         .into_iter()
         .partition(|container| container.state == State::Creating);

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
@@ -24,10 +23,13 @@ pub(crate) struct Snapshot {
     pub(crate) gone: bool,
 }
 
+/// The newest one, and those that follow.
+pub(crate) type Snapshots = watch::Receiver<Snapshot>;
+
 /// A container's entry: where its snapshots come from and where its commands go.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    pub(crate) snapshot: watch::Receiver<Snapshot>,
+    pub(crate) snapshot: Snapshots,
     pub(crate) commands: mpsc::Sender<Command>,
 }
 
@@ -43,7 +45,6 @@ struct Index {
     by_id: HashMap<ContainerId, Entry>,
     by_name: HashMap<Arc<str>, ContainerId>,
     in_order: BTreeMap<ContainerPosition, ContainerId>,
-    deleted: HashMap<ContainerId, (Arc<Container>, SystemTime)>,
 }
 
 /// The containers there are.
@@ -113,25 +114,9 @@ impl Registry {
         }
     }
 
-    /// Takes a container out without a trace: it was never acknowledged.
-    pub(crate) fn forget(&self, container: &Container) {
-        let mut index = self.index.write();
-        index.remove(container);
-    }
-
-    /// Takes a deleted container out; its last record stays readable by id for a while.
-    pub(crate) fn bury(&self, container: Arc<Container>, time: SystemTime) {
-        let mut index = self.index.write();
-        index.remove(&container);
-        index.deleted.insert(container.id, (container, time));
-    }
-
-    /// Lets go of containers deleted before `time`.
-    pub(crate) fn expire(&self, time: SystemTime) {
-        self.index
-            .write()
-            .deleted
-            .retain(|_, (_, deleted)| *deleted >= time);
+    /// Takes a container out that has been deleted, or was never acknowledged.
+    pub(crate) fn remove(&self, container: &Container) {
+        self.index.write().remove(container);
     }
 
     /// The live container that `key` names, by id or exact name.
@@ -152,33 +137,9 @@ impl Registry {
             })
     }
 
-    /// The container that `key` names among those deleted a while ago: the latest of a name.
-    pub(crate) fn find_deleted(&self, key: &str) -> Option<Arc<Container>> {
-        let index = self.index.read();
-        let by_id = key
-            .parse()
-            .ok()
-            .and_then(|id: ContainerId| index.deleted.get(&id));
-        let by_name = || {
-            let named = index
-                .deleted
-                .values()
-                .filter(|(container, _)| &*container.name == key);
-            named.max_by_key(|(_, time)| *time)
-        };
-        by_id
-            .or_else(by_name)
-            .map(|(container, _)| container.clone())
-    }
-
     /// Whether there is a container with this id.
     pub(crate) fn contains(&self, id: ContainerId) -> bool {
         self.index.read().by_id.contains_key(&id)
-    }
-
-    /// Whether a container of this id was deleted so recently that it can still be read about.
-    pub(crate) fn remembers(&self, id: ContainerId) -> bool {
-        self.index.read().deleted.contains_key(&id)
     }
 
     /// Containers that match, in order of creation, after `after`; at most `limit`.

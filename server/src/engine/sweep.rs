@@ -61,7 +61,6 @@ async fn expire(core: &Core) {
     };
     let deleted_before = before(limits::DELETED_KEPT);
     let idempotency_before = before(limits::IDEMPOTENCY_KEPT);
-    core.registry.expire(deleted_before);
     core.idempotency.expire(idempotency_before);
     let transaction = Transaction {
         changes: vec![Change::Expire {
@@ -105,22 +104,28 @@ pub(super) async fn leftovers(core: &Core, found: HashMap<ContainerId, Found>) {
     stray_files(core).await;
 }
 
-/// Removes directories of containers that do not exist, and are not remembered.
+/// Removes directories of containers that do not exist, and whose logs nobody may read any more.
 async fn stray_files(core: &Core) {
-    let Ok(mut entries) = tokio::fs::read_dir(core.settings.state_dir.join("containers")).await
-    else {
+    let directory = core.settings.state_dir.join("containers");
+    let Ok(mut entries) = tokio::fs::read_dir(&directory).await else {
         return;
     };
+    let mut gone = Vec::new();
     while let Ok(Some(entry)) = entries.next_entry().await {
-        let id = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<ContainerId>().ok());
-        let is_stray =
-            |id: &ContainerId| !core.registry.contains(*id) && !core.registry.remembers(*id);
-        if let Some(id) = id.filter(is_stray)
-            && let Err(error) = tokio::fs::remove_dir_all(entry.path()).await
-        {
+        let name = entry.file_name();
+        let id = name.to_str().and_then(|name| name.parse().ok());
+        gone.extend(id.filter(|id: &ContainerId| !core.registry.contains(*id)));
+    }
+    if gone.is_empty() {
+        return;
+    }
+    // Asked after the registry: who leaves the one is in the other.
+    let kept = match core.store.deleted_ids().await {
+        Ok(kept) => kept,
+        Err(error) => return tracing::warn!(%error, "stray files are not looked for"),
+    };
+    for id in gone.into_iter().filter(|id| !kept.contains(id)) {
+        if let Err(error) = tokio::fs::remove_dir_all(directory.join(id.to_string())).await {
             tracing::warn!(container = %id, %error, "stray files are not removed");
         }
     }

@@ -55,15 +55,6 @@ enum Prospect {
     Never,
 }
 
-/// The last snapshot of a container that is deleted.
-pub(crate) fn gone(container: Arc<Container>) -> watch::Receiver<Snapshot> {
-    watch::channel(Snapshot {
-        container,
-        gone: true,
-    })
-    .1
-}
-
 impl Wait {
     pub(crate) fn new(
         snapshot: watch::Receiver<Snapshot>,

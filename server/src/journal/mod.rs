@@ -11,14 +11,13 @@ pub(crate) mod appender;
 pub mod cursor;
 pub mod filter;
 mod page;
-mod readers;
+pub(crate) mod readers;
 pub(crate) mod retention;
 pub(crate) mod rows;
 mod tail;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -34,7 +33,7 @@ pub use filter::Filter;
 use crate::model::{Epoch, Event, Sequence, ServerId};
 use appender::Appender;
 use page::{Page, Progress};
-use readers::Readers;
+use readers::{ReadError, Readers};
 use retention::{Extent, Limits, Retention};
 use tail::{Room, Tail};
 
@@ -87,6 +86,14 @@ pub enum JournalError {
     },
 }
 
+impl From<ReadError> for JournalError {
+    fn from(error: ReadError) -> Self {
+        Self::Unreadable {
+            detail: error.to_string(),
+        }
+    }
+}
+
 /// What to page through.
 #[derive(Debug, Clone)]
 pub struct Query {
@@ -109,7 +116,7 @@ pub struct Query {
 /// Opens the journal in a database whose schema is there.
 pub(crate) fn open(
     connection: &Connection,
-    path: &Path,
+    readers: Readers,
     server: ServerId,
     epoch: Epoch,
     limits: Limits,
@@ -123,7 +130,7 @@ pub(crate) fn open(
         oldest: AtomicU64::new(extent.oldest.0),
         lost: AtomicI64::new(extent.lost),
         tail: RwLock::new(Tail::new(newest)),
-        readers: Readers::new(path.to_owned()),
+        readers,
     };
     let journal = Journal {
         shared: Arc::new(shared),

@@ -13,6 +13,7 @@
 //! records mean, or decide when they change.
 
 mod counts;
+mod deleted;
 mod directory;
 mod error;
 mod identity;
@@ -39,6 +40,7 @@ pub use recovered::Recovered;
 pub use transaction::{Change, Committed, Durability, IdempotencyRecord, Transaction};
 
 use crate::journal::appender::Appender;
+use crate::journal::readers::Readers;
 use crate::journal::retention::Limits;
 use crate::journal::{self, Journal};
 use crate::model::ServerId;
@@ -56,6 +58,8 @@ use writer::{Job, RetentionClock, Writer};
 /// a clean shutdown.
 #[derive(Debug, Clone)]
 pub struct Store {
+    database: Arc<Path>,
+    readers: Readers,
     journal: Journal,
     health: watch::Receiver<Option<StoreError>>,
     counters: Arc<Counters>,
@@ -90,12 +94,14 @@ impl Store {
         let mut connection = schema::open(&dir)?;
         let recovered = recovered::load(&connection).in_database(&path)?;
         let identity = identity::take_over(&mut connection, &path, boot)?;
+        let readers = Readers::new(&path);
         let (journal, appender) =
-            open_journal(&connection, &path, identity, options).in_database(&path)?;
+            open_journal(&connection, readers.clone(), identity, options).in_database(&path)?;
         let wal = Wal::open(&directory::wal_of(&path)).in_database(&path)?;
         let (jobs, queue) = mpsc::unbounded_channel();
         let (health_sender, health) = watch::channel(None);
         let counters = Arc::<Counters>::default();
+        let database = Arc::from(path.as_path());
         let writer = Writer {
             connection,
             // As `schema` opens it.
@@ -111,6 +117,8 @@ impl Store {
             dir,
         };
         let store = Self {
+            database,
+            readers,
             journal,
             health,
             counters,
@@ -167,7 +175,7 @@ impl Store {
 
 fn open_journal(
     connection: &Connection,
-    path: &Path,
+    readers: Readers,
     identity: Identity,
     options: &Options,
 ) -> rusqlite::Result<(Journal, Appender)> {
@@ -175,5 +183,5 @@ fn open_journal(
         bytes: options.journal_bytes,
         age: options.journal_age,
     };
-    journal::open(connection, path, identity.server, identity.epoch, limits)
+    journal::open(connection, readers, identity.server, identity.epoch, limits)
 }

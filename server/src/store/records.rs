@@ -111,9 +111,9 @@ fn delete_container(
     let id = container.id.to_string();
     execute(
         connection,
-        "INSERT OR REPLACE INTO deleted (id, delete_time, last_event, record)
-         VALUES (?1, ?2, coalesce((SELECT last_event FROM containers WHERE id = ?1), 0), ?3)",
-        (&id, to_nanos(time), encode(container)?),
+        "INSERT OR REPLACE INTO deleted (id, name, delete_time, last_event, record)
+         VALUES (?1, ?2, ?3, coalesce((SELECT last_event FROM containers WHERE id = ?1), 0), ?4)",
+        (&id, &*container.name, to_nanos(time), encode(container)?),
     )?;
     execute(
         connection,

@@ -2,24 +2,22 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row};
 
 use super::transaction::IdempotencyRecord;
-use crate::journal::rows::{decode, from_nanos, to_nanos};
-use crate::model::limits::DELETED_KEPT;
+use crate::journal::rows::{decode, from_nanos};
 use crate::model::request::IdempotencyKey;
-use crate::model::{Container, Exec, ExitStatus, Image, Principal, RequestId, Sequence};
+use crate::model::{
+    Container, ContainerId, Exec, ExitStatus, Image, Principal, RequestId, Sequence,
+};
 
 /// What was there when the store was opened.
 #[derive(Debug, Default)]
 pub struct Recovered {
     /// Containers, with their `runs`, in order of creation.
     pub containers: Vec<Container>,
-    /// Containers deleted in the last ten minutes: as they were last, and when.
-    pub deleted: Vec<(Container, SystemTime)>,
     /// Execs of the containers, in order of creation.
     pub execs: Vec<Exec>,
     /// Images.
@@ -36,7 +34,6 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Recovered> {
     let mut runs = runs(connection)?;
     Ok(Recovered {
         containers: containers(connection, &mut runs)?,
-        deleted: deleted(connection, &mut runs)?,
         execs: execs(connection)?,
         images: images(connection)?,
         idempotency: idempotency(connection)?,
@@ -44,7 +41,8 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Recovered> {
 }
 
 fn runs(connection: &Connection) -> rusqlite::Result<Runs> {
-    let sql = "SELECT container_id, record FROM runs ORDER BY container_id, run";
+    let sql = "SELECT container_id, runs.record FROM runs JOIN containers ON id = container_id
+               ORDER BY container_id, run";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
     let mut runs = Runs::new();
@@ -58,36 +56,42 @@ fn runs(connection: &Connection) -> rusqlite::Result<Runs> {
 fn containers(connection: &Connection, runs: &mut Runs) -> rusqlite::Result<Vec<Container>> {
     connection
         .prepare("SELECT id, last_event, record FROM containers ORDER BY create_time, id")?
-        .query_map([], |row| container(row, runs))?
-        .collect()
-}
-
-fn deleted(
-    connection: &Connection,
-    runs: &mut Runs,
-) -> rusqlite::Result<Vec<(Container, SystemTime)>> {
-    let since = SystemTime::now().checked_sub(DELETED_KEPT);
-    connection
-        .prepare(
-            "SELECT id, last_event, record, delete_time FROM deleted
-             WHERE delete_time >= ?1 ORDER BY delete_time, id",
-        )?
-        .query_map([since.map_or(0, to_nanos)], |row| {
-            Ok((container(row, runs)?, from_nanos(row.get(3)?)))
+        .query_map([], |row| {
+            let runs = runs.remove(row.get_ref(0)?.as_str()?);
+            container(row, runs.unwrap_or_default())
         })?
         .collect()
 }
 
+/// The ends of one container's runs, oldest first.
+pub(super) fn runs_of(
+    connection: &Connection,
+    id: &str,
+) -> rusqlite::Result<VecDeque<Arc<ExitStatus>>> {
+    connection
+        .prepare_cached("SELECT record FROM runs WHERE container_id = ?1 ORDER BY run")?
+        .query_map([id], |row| record(row, 0))?
+        .collect()
+}
+
 /// A container from a row of `id, last_event, record`.
-fn container(row: &Row<'_>, runs: &mut Runs) -> rusqlite::Result<Container> {
-    let id: String = row.get(0)?;
+pub(super) fn container(
+    row: &Row<'_>,
+    runs: VecDeque<Arc<ExitStatus>>,
+) -> rusqlite::Result<Container> {
     let mut container: Container = record(row, 2)?;
-    if container.id.to_string() != id {
+    if container.id.to_string() != row.get_ref(0)?.as_str()? {
         return Err(malformed(0, "the record is another container's"));
     }
     container.last_event = Sequence(row.get::<_, i64>(1)?.cast_unsigned());
-    container.runs = Arc::new(runs.remove(&id).unwrap_or_default());
+    container.runs = Arc::new(runs);
     Ok(container)
+}
+
+/// A container's id from a column.
+pub(super) fn container_id(row: &Row<'_>, column: usize) -> rusqlite::Result<ContainerId> {
+    let id = row.get_ref(column)?.as_str()?.parse();
+    id.map_err(|_| malformed(column, "not a container id"))
 }
 
 fn execs(connection: &Connection) -> rusqlite::Result<Vec<Exec>> {

@@ -11,7 +11,11 @@ use super::error::{Classify as _, StoreError, corrupt};
 use super::identity;
 
 /// What leads from one format to the next. What has been released is never changed, only added to.
-const MIGRATIONS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+];
 /// "WHRF": tells our database from others.
 const APPLICATION_ID: i32 = 0x5748_5246;
 /// The writer's page cache.

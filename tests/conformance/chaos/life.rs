@@ -15,7 +15,7 @@ use wharf_api::v1::{self, BindMount, ExitStatus, Mount, mount};
 use crate::harness::{Client, Refusal, spec};
 
 /// A call that is not answered within this time, over all its repeats, is lost.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What was acknowledged about one container.
 #[derive(Debug, Clone)]

@@ -21,7 +21,7 @@ use crate::harness::{Client, scenario, until};
 const READERS: usize = 700;
 /// Much more than what waits in all the buffers between.
 const LARGE: usize = 8 << 20;
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(120);
 
 /// Clients that begin to read `/large` and do not go on; how many have begun.
 async fn stuck_readers(client: &Client, readers: &mut JoinSet<()>) -> Arc<AtomicUsize> {

@@ -1,10 +1,13 @@
 //! What the kernel shows of the host, and what would change it: devices, settings, keys, memory, hardware.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::{exec_said, run, running, said, script, start, up, waiting, with_capabilities};
+use super::{
+    exec_said, probe, run, running, said, script, start, unconfined, up, waiting, with_capabilities,
+};
 use crate::harness::{Client, scenario};
 
 /// Read empty, if the host has them.
@@ -231,6 +234,29 @@ fn the_hosts_keys_stay_the_hosts() {
         )
         .await;
         assert!(!listed.out().contains("keyring"), "{}", listed.out());
+    });
+}
+
+#[test]
+fn a_keyring_is_the_containers_own_where_no_filter_keeps_it_from_asking() {
+    scenario(async |world| {
+        let client = up(world).await;
+        let question = ["probe", "keyring"];
+        let host = probe::on_the_host(&question);
+        let mut keyrings = BTreeSet::from([host.clone()]);
+        for name in ["c", "d"] {
+            start(&client, name, unconfined(waiting())).await;
+            let by_run = said(&client, unconfined(running(&question))).await;
+            let by_exec = exec_said(&client, name, &question).await;
+            for keyring in [by_run, by_exec] {
+                let number: i64 = keyring.trim().parse().unwrap();
+                assert!(number > 0, "the kernel answers {number}");
+                assert!(
+                    keyrings.insert(keyring),
+                    "{keyrings:?}; the host's is {host}"
+                );
+            }
+        }
     });
 }
 

@@ -15,7 +15,7 @@ use crate::harness::{Client, binaries, scenario, until};
 
 const SECONDS: &str = "6";
 const EXECS_AT_A_TIME: usize = 4;
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(120);
 
 /// Whatever may launch, with what is in it.
 fn launchers() -> BTreeMap<PathBuf, Vec<u8>> {

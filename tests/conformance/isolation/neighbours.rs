@@ -11,7 +11,7 @@ use crate::harness::streams::exec;
 use crate::harness::wait::so;
 use crate::harness::{Client, scenario, until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(120);
 const MOST: i64 = 40;
 const MEMORY: i64 = 32 << 20;
 

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use wharf_api::v1::{
-    ContainerSpec, ExecSpec, ProcessSpec, SeccompUnconfined, Security, security::SeccompProfile,
-};
+use wharf_api::v1::{ContainerSpec, ExecSpec, ProcessSpec};
 
 use super::{
-    exec_said, exec_spec_said, field, running, said, start, up, waiting, with_capabilities,
+    exec_said, exec_spec_said, field, running, said, start, unconfined, up, waiting,
+    with_capabilities,
 };
 use crate::harness::streams::exec;
 use crate::harness::{Client, scenario};
@@ -155,14 +154,7 @@ fn calls_that_a_container_has_no_business_with_are_refused() {
         for (call, answer) in by_exec.lines().filter_map(|line| line.split_once(' ')) {
             assert_eq!(answer, filtered[call], "{call} by an exec");
         }
-        let unconfined = ContainerSpec {
-            security: Some(Security {
-                seccomp_profile: Some(SeccompProfile::SeccompUnconfined(SeccompUnconfined {})),
-                ..Default::default()
-            }),
-            ..running(&calls)
-        };
-        let open = answers(&client, unconfined).await;
+        let open = answers(&client, unconfined(running(&calls))).await;
         for call in BY_THE_FILTER {
             assert_ne!(open[call], filtered[call], "{call} shows nothing");
         }

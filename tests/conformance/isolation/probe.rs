@@ -1,5 +1,7 @@
 //! The probe, and images that have it.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::LazyLock;
 
@@ -28,6 +30,17 @@ fn build() -> Vec<u8> {
         .expect("gcc");
     assert!(status.success(), "the probe does not compile");
     std::fs::read(program).unwrap()
+}
+
+/// What it answers on the host.
+pub fn on_the_host(words: &[&str]) -> String {
+    let place = tempfile::tempdir().unwrap();
+    let program = place.path().join("probe");
+    std::fs::write(&program, &*PROGRAM).unwrap();
+    std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    let output = Command::new(program).args(words).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// The image of nearly every scenario of isolation.

@@ -10,7 +10,7 @@ use crate::harness::wharf::Wharf;
 use crate::harness::{World, binaries, process, until};
 
 /// Nothing that is to be seen comes later.
-const LATE: Duration = Duration::from_secs(30);
+const LATE: Duration = Duration::from_secs(120);
 
 /// What the shell in a container asks with.
 pub const INSIDE: &str = "/ #";

@@ -15,7 +15,7 @@ use wharf_api::Method;
 use crate::harness::direct::origin;
 use crate::harness::{Client, Refusal};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Bytes in, bytes out.
 #[derive(Debug, Default, Clone)]

@@ -23,7 +23,7 @@ use tonic::Status;
 use crate::harness::Refusal;
 
 /// Whatever is sent, there is an answer or an end within this long.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 

@@ -18,7 +18,7 @@ pub struct Between {
     pub socket: PathBuf,
 }
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(120);
 const PAUSE_TASK: &str = "/containerd.services.tasks.v1.Tasks/Pause";
 const START_TASK: &str = "/containerd.services.tasks.v1.Tasks/Start";
 const CREATE_TASK: &str = "/containerd.services.tasks.v1.Tasks/Create";

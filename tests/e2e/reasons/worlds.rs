@@ -23,7 +23,7 @@ use crate::harness::proxy::{Fault, Proxy};
 use crate::harness::wait::so;
 use crate::harness::{Backend, Client, Refusal, World, keeper, scenario, until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(120);
 const LIST_TASKS: &str = "/containerd.services.tasks.v1.Tasks/List";
 
 /// Runs a scenario for the refusal that it ends in.

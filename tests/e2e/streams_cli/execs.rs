@@ -174,7 +174,7 @@ fn a_reader_that_has_enough_ends_the_command_quietly_and_its_program_too() {
         let told = tell(pipeline).await;
         assert_eq!((&told.out[..], &told.err[..]), ("y\n", ""));
         assert_eq!(told.code, 141);
-        until("yes is over", Duration::from_secs(10), async || {
+        until("yes is over", Duration::from_secs(60), async || {
             let running = running(&client).await;
             so(running.is_empty(), || format!("{running:?}"))
         })

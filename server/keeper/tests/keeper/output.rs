@@ -5,10 +5,11 @@ use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wharf_keeper::protocol::{Answer, Call, Descriptors, Refusal};
 use wharf_keeper::segment::{Limits, Next, Output, Reader};
 
-use crate::harness::{BOTH, Keeper, PATIENCE, STDOUT, from_offset, pattern};
+use crate::harness::{BOTH, Keeper, PATIENCE, STDOUT, from_offset, pattern, until};
 
 #[test]
 fn every_byte_of_both_streams_is_recorded_at_its_offset() {
@@ -322,6 +323,11 @@ fn a_closed_stream_is_forgotten_and_its_process_notices() {
         assert_eq!(answer, Answer::Done {});
     }
     assert!(daemon.list().is_empty());
+    until(|| {
+        let mut end = [PollFd::new(&writer, PollFlags::empty())];
+        poll(&mut end, Some(&Timespec::default())).unwrap();
+        end[0].revents().contains(PollFlags::ERR).then_some(())
+    });
     assert!(writer.write_all(b"lost").is_err(), "nobody reads any more");
     assert_eq!(keeper.recorded("a", Output::Stdout).bytes, b"kept");
 }

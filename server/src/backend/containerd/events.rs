@@ -35,8 +35,8 @@ use crate::model::ServerId;
 const VERSION: Rpc = Rpc::quick("containerd.version.version");
 const SUBSCRIBE: Rpc = Rpc::quick("containerd.events.subscribe");
 const PUBLISH: Rpc = Rpc {
-    name: "containerd.events.publish",
     deadline: ECHO_TIMEOUT,
+    ..Rpc::quick("containerd.events.publish")
 };
 
 /// The topic of our own events. Other servers in the namespace use it, too: that does not matter.

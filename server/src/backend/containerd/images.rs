@@ -213,7 +213,7 @@ fn target(descriptor: &Descriptor) -> Target {
 /// A call that moves `bytes` may take as long as a slow disk takes for them.
 fn moving(name: &'static str, bytes: u64) -> Rpc {
     Rpc {
-        name,
         deadline: LAUNCH_DEADLINE + Duration::from_secs(bytes / BYTES_PER_SECOND),
+        ..Rpc::launch(name)
     }
 }

@@ -20,8 +20,8 @@ use crate::model::spec::Network;
 use crate::model::{Container, LaunchFailure};
 use crate::oci::runtime_spec::RuntimeOptions;
 
-const CREATE: Rpc = Rpc::launch("containerd.tasks.create");
-const START: Rpc = Rpc::launch("containerd.tasks.start");
+const CREATE: Rpc = Rpc::launch("containerd.tasks.create").by_runtime();
+const START: Rpc = Rpc::launch("containerd.tasks.start").by_runtime();
 
 /// Two calls: Tasks.Create, Tasks.Start; before them Containers.Update for a container that joins
 /// another's network, whose place is not known earlier; between them Tasks.ResizePty for a terminal

@@ -35,7 +35,7 @@ impl Actor {
             .map(|claim| claim.pending(self.record.container().id));
         let intent = self.record.draft().with(pending);
         if let Err(error) = self.record.commit(intent).instrument(span.clone()).await {
-            self.core.registry.forget(self.record.container());
+            self.core.registry.remove(self.record.container());
             self.record.vanish();
             drop(claim);
             return drop(reply.send(Err(error)));
@@ -95,7 +95,7 @@ impl Actor {
         }
         // No intent: from here on it is an undoing, also for the retry.
         self.record.clear_intent();
-        self.core.registry.forget(self.record.container());
+        self.core.registry.remove(self.record.container());
         self.undo_create();
     }
 

@@ -352,7 +352,7 @@ impl Record {
             announced: !events.is_empty(),
             fate,
         };
-        let on_commit = Box::new(move |committed| publication.publish(committed, now));
+        let on_commit = Box::new(move |committed| publication.publish(committed));
         let transaction = Transaction {
             changes,
             events,
@@ -378,7 +378,7 @@ struct Publication {
 }
 
 impl Publication {
-    fn publish(self, committed: Committed, now: SystemTime) {
+    fn publish(self, committed: Committed) {
         for change in self.execs {
             change.publish(&self.core);
         }
@@ -389,8 +389,7 @@ impl Publication {
         match self.fate {
             Fate::Stays => {}
             Fate::Untouched => return,
-            Fate::Deleted => self.core.registry.bury(container.clone(), now),
-            Fate::Forgotten => self.core.registry.forget(&container),
+            Fate::Deleted | Fate::Forgotten => self.core.registry.remove(&container),
         }
         self.publish.send_replace(Snapshot {
             container,

@@ -18,7 +18,7 @@ use crate::engine::query::ContainerFilter;
 use crate::engine::watch::{
     EventWatch, Execs, GapPolicy, StateFilter, WatchItem, WatchOptions, WatchStart,
 };
-use crate::engine::{Engine, Error, wait};
+use crate::engine::{Engine, Error};
 use crate::journal::{Cursor, Filter};
 use crate::model::event::EventType;
 use crate::model::limits::{LOG_IDLE_INTERVAL, MAX_OPEN_LOGS};
@@ -49,6 +49,8 @@ pub struct LogsStream {
     /// What happens to containers; the watch is within.
     news: News,
     known: HashMap<ContainerId, Known>,
+    /// The one that the watch told of last, until it has been looked up.
+    arriving: Option<ContainerId>,
     /// Those that are not in their place yet.
     joining: VecDeque<LogStream>,
     /// Those that may have something.
@@ -104,6 +106,7 @@ impl LogsStream {
             query,
             news: next_of(watch),
             known: HashMap::new(),
+            arriving: None,
             joining: VecDeque::new(),
             ready: VecDeque::new(),
             waiting: FuturesUnordered::new(),
@@ -118,13 +121,17 @@ impl LogsStream {
     /// As [`LogStream::next`]; [`Error::LogCursorInvalid`] if a position is not of its container.
     pub async fn next(&mut self) -> Result<Option<LogMessage>, Error> {
         loop {
+            if let Some(container) = self.arriving {
+                self.join(container).await?;
+                self.arriving = None;
+            }
             let has_work = !self.joining.is_empty() || !self.ready.is_empty();
             let (silence, open_files) = (self.silence, self.open_files());
             let found = tokio::select! {
                 biased;
                 (watch, told) = &mut self.news => {
                     self.news = next_of(watch);
-                    self.take_note(told?)?;
+                    self.take_note(told?);
                     None
                 }
                 Some((log, waited)) = self.waiting.next() => {
@@ -194,57 +201,48 @@ impl LogsStream {
     }
 
     /// What the watch tells.
-    fn take_note(&mut self, told: Option<(Option<Cursor>, WatchItem)>) -> Result<(), Error> {
+    fn take_note(&mut self, told: Option<(Option<Cursor>, WatchItem)>) {
         match told.map(|(_, item)| item) {
-            Some(WatchItem::Container(container)) => self.join(container.id),
+            Some(WatchItem::Container(container)) => self.arriving = Some(container.id),
             Some(WatchItem::Event(event)) => self.take_event(&event),
-            Some(WatchItem::Synced { .. }) => {
-                self.listed = true;
-                Ok(())
-            }
+            Some(WatchItem::Synced { .. }) => self.listed = true,
             // What was to tell that they are deleted may be among what is missing.
             Some(WatchItem::Gap { .. }) => {
                 self.known.retain(|_, known| !matches!(known, Known::Over));
-                Ok(())
             }
-            Some(WatchItem::Started { .. } | WatchItem::Exec(_) | WatchItem::Progress) | None => {
-                Ok(())
-            }
+            Some(WatchItem::Started { .. } | WatchItem::Exec(_) | WatchItem::Progress) | None => {}
         }
     }
 
-    fn take_event(&mut self, event: &Event) -> Result<(), Error> {
+    fn take_event(&mut self, event: &Event) {
         let Some(about) = &event.body.container else {
-            return Ok(());
+            return;
         };
         if event.body.kind.event_type() != EventType::ContainerDeleted {
-            return self.join(about.id);
+            self.arriving = Some(about.id);
+            return;
         }
         match self.known.get_mut(&about.id) {
             Some(known @ Known::Here) => *known = Known::Departing,
             Some(Known::Left(_) | Known::Over) => _ = self.known.remove(&about.id),
             Some(Known::Departing) | None => {}
         }
-        Ok(())
     }
 
     /// Begins to follow a container, unless it is followed already, does not match or keeps no log.
-    fn join(&mut self, container: ContainerId) -> Result<(), Error> {
+    async fn join(&mut self, container: ContainerId) -> Result<(), Error> {
         let left = match self.known.get(&container) {
             Some(Known::Here | Known::Departing | Known::Over) => return Ok(()),
             Some(Known::Left(cursor)) => Some(*cursor),
             None => None,
         };
-        let (core, key) = (&self.engine.core, container.to_string());
-        let snapshot = match core.registry.find(&key) {
-            Ok(entry) => entry.snapshot,
-            // It may have been deleted since.
-            Err(_) => match core.registry.find_deleted(&key) {
-                Some(deleted) => wait::gone(deleted),
-                None => return Ok(()),
-            },
+        let core = &self.engine.core;
+        let snapshots = match core.snapshots(&container.to_string()).await {
+            Ok(snapshots) => snapshots,
+            Err(Error::ContainerNotFound { .. }) => return Ok(()),
+            Err(error) => return Err(error),
         };
-        let source = core.log_source(snapshot);
+        let source = core.log_source(snapshots);
         if !source.keeps_log
             || !self
                 .query

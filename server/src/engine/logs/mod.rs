@@ -32,7 +32,8 @@ pub use follow::{FollowQuery, LogsStream};
 pub use stream::LogStream;
 
 use super::core::Core;
-use super::{Engine, Error, wait};
+use super::registry::Snapshots;
+use super::{Engine, Error};
 use crate::model::{ContainerId, ExitStatus, OutputStream, Run};
 use stream::{Source, Streams};
 
@@ -128,11 +129,8 @@ impl Engine {
     /// [`Error::ContainerNotFound`], [`Error::LogNotFound`], [`Error::LogCursorInvalid`],
     /// [`Error::LogUnreadable`].
     pub async fn logs(&self, key: &str, query: LogQuery) -> Result<LogStream, Error> {
-        let snapshot = match self.core.registry.find(key) {
-            Ok(entry) => entry.snapshot,
-            Err(error) => wait::gone(self.core.registry.find_deleted(key).ok_or(error)?),
-        };
-        let mut log = LogStream::new(self.core.log_source(snapshot), query)?;
+        let snapshots = self.core.snapshots(key).await?;
+        let mut log = LogStream::new(self.core.log_source(snapshots), query)?;
         log.place().await?;
         Ok(log)
     }
@@ -158,8 +156,6 @@ impl Core {
         }
     }
 }
-
-type Snapshots = tokio::sync::watch::Receiver<super::registry::Snapshot>;
 
 /// A time as segments have it.
 fn nanos(time: SystemTime) -> u64 {

@@ -52,6 +52,7 @@ fn a_process_that_outlives_its_record_still_has_its_one_exit() {
             let wait = up
                 .engine
                 .wait("a", vec![Condition::Exited], Run(0))
+                .await
                 .unwrap();
             let wait = up.go(wait.result()).await;
             if dies_first {

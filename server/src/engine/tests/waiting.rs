@@ -10,7 +10,7 @@ async fn result(
     condition: Condition,
     run: u64,
 ) -> Result<(Run, Option<u8>), Error> {
-    let wait = up.engine.wait(key, vec![condition], Run(run))?;
+    let wait = up.engine.wait(key, vec![condition], Run(run)).await?;
     let met = wait.result().await?;
     let code = |exit: Arc<ExitStatus>| exit.code;
     Ok((met.run, met.exit.map(code)))
@@ -21,8 +21,11 @@ fn waiting(
     key: &str,
     condition: Condition,
 ) -> impl Future<Output = Result<wait::WaitResult, Error>> + Send + 'static + use<> {
-    let wait = up.engine.wait(key, vec![condition], Run(0)).unwrap();
-    wait.result()
+    let (engine, key) = (up.engine.clone(), key.to_owned());
+    async move {
+        let wait = engine.wait(&key, vec![condition], Run(0)).await?;
+        wait.result().await
+    }
 }
 
 #[test]
@@ -159,7 +162,7 @@ fn the_first_condition_of_the_request_counts_if_several_are_met() {
         up.create_started("a").await;
         up.exit("a", 0).await;
         let both = vec![Condition::Exited, Condition::Running];
-        let wait = up.engine.wait("a", both, Run(0)).unwrap();
+        let wait = up.engine.wait("a", both, Run(0)).await.unwrap();
         assert_eq!(wait.state, Some(State::Exited));
         assert_eq!(wait.result().await.unwrap().condition, Condition::Exited);
     });

@@ -119,7 +119,7 @@ async fn a_newer_format_is_refused_and_left_alone() {
                 error,
                 StoreError::NewerFormat {
                     found: 99,
-                    known: 2,
+                    known: 3,
                     ..
                 }
             ),

@@ -84,9 +84,10 @@ async fn a_container_remembers_its_own_newest_event() {
     let gone = Change::DeleteContainer(Arc::clone(&a), SystemTime::now());
     test.store.commit(synced([gone], [deleted])).await.unwrap();
 
-    let recovered = test.reopen().recovered;
-    assert_eq!(recovered.containers[0].last_event, Sequence(6));
-    assert_eq!(recovered.deleted[0].0.last_event, Sequence(8));
+    let test = test.reopen();
+    assert_eq!(test.recovered.containers[0].last_event, Sequence(6));
+    let deleted = test.store.deleted(&a.id.to_string()).await.unwrap();
+    assert_eq!(deleted.unwrap().last_event, Sequence(8));
 }
 
 #[tokio::test]
@@ -121,10 +122,11 @@ async fn a_deleted_container_stays_readable_with_its_runs_until_it_expires() {
 
     let test = test.reopen();
     assert!(test.recovered.containers.is_empty());
-    let (deleted, when) = &test.recovered.deleted[0];
-    assert_eq!(deleted.id, container.id);
-    assert_eq!(*when, time);
-    assert_eq!(deleted.exit_of(Run(1)), Some(&exit(1)));
+    for key in [container.id.to_string(), container.name.to_string()] {
+        let deleted = test.store.deleted(&key).await.unwrap().unwrap();
+        assert_eq!(deleted.id, container.id);
+        assert_eq!(deleted.exit_of(Run(1)), Some(&exit(1)));
+    }
 
     let expire = Change::Expire {
         deleted_before: time + Duration::from_secs(1),
@@ -132,7 +134,8 @@ async fn a_deleted_container_stays_readable_with_its_runs_until_it_expires() {
     };
     test.store.commit(written([expire], [])).await.unwrap();
     let test = test.reopen();
-    assert!(test.recovered.deleted.is_empty());
+    let found = test.store.deleted(&container.name).await.unwrap();
+    assert!(found.is_none());
     let runs: i64 = test
         .connect()
         .query_row("SELECT count(*) FROM runs", [], |row| row.get(0))
@@ -141,12 +144,30 @@ async fn a_deleted_container_stays_readable_with_its_runs_until_it_expires() {
 }
 
 #[tokio::test]
-async fn what_was_deleted_long_ago_is_not_recovered() {
+async fn what_was_deleted_long_ago_is_not_found() {
     let test = TestStore::new();
     let time = SystemTime::now() - DELETED_KEPT - Duration::from_secs(1);
     let gone = Change::DeleteContainer(Arc::new(container("a")), time);
     test.store.commit(synced([gone], [])).await.unwrap();
-    assert!(test.reopen().recovered.deleted.is_empty());
+    assert!(test.store.deleted("a").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn the_latest_of_a_name_is_found_among_the_deleted_and_an_id_is_no_name() {
+    let test = TestStore::new();
+    let (first, second) = (Arc::new(container("a")), Arc::new(container("a")));
+    let third = Arc::new(container(&first.id.to_string()));
+    let now = SystemTime::now();
+    // Not in the order of their ends.
+    for (container, age) in [(&second, 1), (&first, 2), (&third, 0)] {
+        let time = now - Duration::from_secs(age);
+        let gone = Change::DeleteContainer(Arc::clone(container), time);
+        test.store.commit(written([gone], [])).await.unwrap();
+    }
+    let found = async |key: &str| test.store.deleted(key).await.unwrap().map(|found| found.id);
+    assert_eq!(found("a").await, Some(second.id));
+    assert_eq!(found(&first.id.to_string()).await, Some(first.id));
+    assert_eq!(found("b").await, None);
 }
 
 #[tokio::test]

@@ -266,6 +266,7 @@ impl ContainerService for Containers {
         let wait = self
             .engine
             .wait(&key, conditions, run)
+            .await
             .map_err(CallError::from)?;
         Ok(Response::new(wait::messages(wait)))
     }

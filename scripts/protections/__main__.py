@@ -1,0 +1,135 @@
+"""Takes protections away, one at a time, and looks whether a scenario notices.
+
+What is taken away, and who should notice, is in protections.toml beside this file. The change is made in a copy of
+the checkout below target/protections, which has programs of its own; the checkout stays as it is. Scenarios run in
+namespaces of their own, so that what nothing holds back any more reaches only those. Needs root, and half an
+hour for all of them.
+usage: protections [--check] [NAME ...]
+
+--check only looks whether each text is still there, once.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PLACE = ROOT / "target" / "protections"
+COPY = PLACE / "tree"
+# Longer than any of the scenarios takes. One that hangs has noticed as well.
+SECONDS = 240
+# The programs that a scenario starts are built with it.
+PROGRAMS = ["build", "--quiet", "--workspace", "--bins", "--test", "conformance"]
+UNIT_TESTS = ["test", "--quiet", "--package", "wharf-server", "--lib"]
+# What a process without a protection could harm. The last one ends all that is left.
+APART = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--mount-proc", "--kill-child"]
+
+
+def protections():
+    with open(pathlib.Path(__file__).with_name("protections.toml"), "rb") as file:
+        return tomllib.load(file)["protection"]
+
+
+def is_stale(protection):
+    """It would take away nothing, or more than it says."""
+    return (ROOT / protection["file"]).read_text().count(protection["text"]) != 1
+
+
+def cargo(*arguments):
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(PLACE / "build")}
+    return subprocess.run(["cargo", *arguments], cwd=COPY, env=environment, capture_output=True, text=True)
+
+
+def copy_checkout():
+    """Only what has changed, so that cargo builds no more than that."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
+    for name in filter(None, names.stdout.split("\0")):
+        source, target = ROOT / name, COPY / name
+        if not target.is_file() or source.read_bytes() != target.read_bytes():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+
+
+def scenarios_that_fail(filters):
+    built = cargo(*PROGRAMS, "--message-format=short")
+    assert built.returncode == 0, built.stderr
+    tests = max((PLACE / "build/debug/deps").glob("conformance-*[!.d]"), key=lambda file: file.stat().st_mtime)
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(PLACE / "build"), "WHARF_TEST_BACKEND": "local"}
+    with tempfile.TemporaryDirectory(prefix="wharf-", ignore_cleanup_errors=True) as place:
+        command = [*APART, "timeout", "--kill-after=5", str(SECONDS), str(tests), *filters]
+        # Not a pipe: what is left running would hold it open.
+        with open(PLACE / "output", "w+") as output:
+            ended = subprocess.run(
+                command, cwd=COPY, env={**environment, "TMPDIR": place}, stdout=output, stderr=subprocess.STDOUT
+            )
+            output.seek(0)
+            return ended.returncode, failed(output.read()) or ["one that does not end"]
+
+
+def unit_tests_that_fail(filters):
+    ended = cargo(*UNIT_TESTS, "--", *filters)
+    assert "test result" in ended.stdout, ended.stderr
+    return ended.returncode, failed(ended.stdout)
+
+
+def failed(output):
+    """As the list at the end has them."""
+    *_, names = output.rpartition("\nfailures:\n")
+    return sorted({line.strip() for line in names.splitlines() if line.startswith("    ")})
+
+
+def who_notices(protection):
+    """Those that fail without it."""
+    file = COPY / protection["file"]
+    text = file.read_text()
+    file.write_text(text.replace(protection["text"], protection["without"]))
+    try:
+        code, names = (
+            unit_tests_that_fail(protection["unit_tests"])
+            if "unit_tests" in protection
+            else scenarios_that_fail(protection["scenarios"])
+        )
+    finally:
+        file.write_text(text)
+    return names if code else []
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="protections")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("names", nargs="*")
+    arguments = parser.parse_args()
+    stale = [protection["name"] for protection in protections() if is_stale(protection)]
+    if stale:
+        sys.exit(f"not there once: {', '.join(stale)}")
+    if arguments.check:
+        return
+    chosen = [one for one in protections() if not arguments.names or one["name"] in arguments.names]
+    PLACE.mkdir(parents=True, exist_ok=True)
+    copy_checkout()
+    unnoticed = []
+    for protection in chosen:
+        began = time.monotonic()
+        names = who_notices(protection)
+        took = time.monotonic() - began
+        print(f"{protection['name']}: {', '.join(names) or 'NOBODY NOTICES'} ({took:.0f} s)", flush=True)
+        if not names:
+            unnoticed.append(protection["name"])
+    # They notice the lack of the protection, and nothing else.
+    if chosen:
+        filters = sorted({name for one in chosen for name in one.get("scenarios", [])})
+        code, names = scenarios_that_fail(filters) if filters else (0, [])
+        if code:
+            sys.exit(f"with every protection: {', '.join(names)}")
+    if unnoticed:
+        sys.exit(f"{len(unnoticed)} of {len(chosen)} can be taken away unnoticed: {', '.join(unnoticed)}")
+    print(f"{len(chosen)} of {len(chosen)} are noticed")
+
+
+main()
