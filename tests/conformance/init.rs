@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use wharf_api::ErrorReason;
 use wharf_api::v1::{
-    AttachOptions, BindMount, ContainerSpec, CreateContainerRequest, ExitStatus, Mount,
-    RunContainerStart, TerminalSize, exit_status::Reason, mount::Source,
+    AttachOptions, BindMount, ContainerSpec, ExitStatus, Mount, RunContainerStart, TerminalSize,
+    exit_status::Reason, mount::Source,
 };
 
-use crate::harness::streams::Whole;
 use crate::harness::wait::so;
-use crate::harness::{Backend, Client, Refusal, scenario, spec, until};
+use crate::harness::{Backend, Client, scenario, spec, until};
 
 const SOON: Duration = Duration::from_secs(120);
 
@@ -24,27 +23,6 @@ fn with_init(args: &[&str]) -> ContainerSpec {
 
 fn script(text: &str) -> ContainerSpec {
     with_init(&["sh", "-c", text])
-}
-
-async fn start(client: &Client, name: &str, spec: ContainerSpec) -> Result<(), Refusal> {
-    let request = CreateContainerRequest {
-        name: name.to_owned(),
-        spec: Some(spec),
-        start: true,
-        ..Default::default()
-    };
-    client.create_with(request).await.map(drop)
-}
-
-async fn run(client: &Client, spec: ContainerSpec) -> Result<Whole, Refusal> {
-    let start = RunContainerStart {
-        spec: Some(ContainerSpec {
-            auto_delete: true,
-            ..spec
-        }),
-        ..Default::default()
-    };
-    client.run_container(start).await?.whole().await
 }
 
 /// To be sent input.
@@ -91,7 +69,7 @@ fn orphans_are_reaped_by_an_init_and_stay_zombies_without_one() {
                 init,
                 ..script(&format!("mkdir -p /tmp; {ORPHANS}"))
             };
-            start(&client, name, spec).await.unwrap();
+            client.run_spec(name, spec).await.unwrap();
             has_made(&client, name, "/tmp/made").await;
             let open = ["sh", "-c", ": > /tmp/gate"];
             assert_eq!(client.exec_whole(name, &open).await.unwrap().exit.code, 0);
@@ -109,7 +87,7 @@ fn a_stop_reaches_the_program_and_its_exit_code_is_the_runs() {
     scenario(async |world| {
         let client = world.up().await;
         let waits = "trap 'exit 7' TERM; touch /made; while :; do sleep 3600 & wait $!; done";
-        start(&client, "minds", script(waits)).await.unwrap();
+        client.run_spec("minds", script(waits)).await.unwrap();
         has_made(&client, "minds", "/made").await;
         let stopped = client.stop("minds", SOON).await.unwrap();
         assert!(!stopped.killed);
@@ -117,7 +95,8 @@ fn a_stop_reaches_the_program_and_its_exit_code_is_the_runs() {
         assert_eq!(end(&exit), (Reason::Exited, 7, ""));
 
         // It is not process 1, so signals do what they do by default.
-        start(&client, "default", with_init(spec::STUBBORN))
+        client
+            .run_spec("default", with_init(spec::STUBBORN))
             .await
             .unwrap();
         client.until_it_minds_signals("default").await;
@@ -141,7 +120,7 @@ fn every_signal_is_forwarded_but_the_two_that_cannot_be() {
             "{} touch /made; while :; do sleep 0.1; done",
             traps.concat()
         );
-        start(&client, "c", script(&waits)).await.unwrap();
+        client.run_spec("c", script(&waits)).await.unwrap();
         has_made(&client, "c", "/made").await;
         for signal in all {
             client.signal("c", signal).await.unwrap();
@@ -166,7 +145,7 @@ fn a_run_ends_as_its_program_does() {
             // What is left of it goes with it.
             ("sleep 3600 & exit 4", (Reason::Exited, 4, "")),
         ] {
-            let whole = run(&client, script(text)).await.unwrap();
+            let whole = client.run_whole(script(text)).await.unwrap();
             assert_eq!(end(&whole.exit), expected, "{text}");
         }
         let fed = ContainerSpec {
@@ -189,7 +168,7 @@ fn what_the_oom_killer_does_to_the_program_is_told_of_the_run() {
                    while :; do x=$x$x; done";
         let mut spec = script(hog);
         spec.resources.get_or_insert_default().memory_limit_bytes = Some(32 << 20);
-        let whole = run(&client, spec).await.unwrap();
+        let whole = client.run_whole(spec).await.unwrap();
         assert_eq!(end(&whole.exit), (Reason::OomKilled, 137, "SIGKILL"));
     });
 }
@@ -233,7 +212,7 @@ fn a_program_that_cannot_be_executed_is_told_as_without_an_init_or_as_shells_do(
             ("/etc/passwd", ErrorReason::ExecutableNotPermitted, 126),
         ] {
             let before = client.list().await.unwrap();
-            let told = start(&client, "c", with_init(&[program])).await;
+            let told = client.run_spec("c", with_init(&[program])).await;
             if Backend::of_this_run() == Backend::Containerd {
                 // Nothing of a program's start comes back from there.
                 told.unwrap();
@@ -251,7 +230,8 @@ fn a_program_that_cannot_be_executed_is_told_as_without_an_init_or_as_shells_do(
             assert_eq!(without.metadata, refusal.metadata);
         }
         // What runs beside the program is not the init's.
-        start(&client, "c", with_init(spec::STUBBORN))
+        client
+            .run_spec("c", with_init(spec::STUBBORN))
             .await
             .unwrap();
         let exec = client.exec_whole("c", &["/bin/nowhere"]).await.unwrap_err();
@@ -267,7 +247,7 @@ fn a_read_only_root_and_a_user_without_rights_are_no_hindrance() {
         spec.read_only_root = true;
         let process = spec.process.get_or_insert_default();
         process.user = "app".to_owned();
-        let whole = run(&client, spec).await.unwrap();
+        let whole = client.run_whole(spec).await.unwrap();
         assert_eq!((whole.out(), whole.exit.code), ("1000\nrefused\n", 0));
     });
 }
@@ -279,7 +259,8 @@ fn the_inits_file_is_the_hosts_and_cannot_be_changed_or_removed_from_inside() {
         let file = world.wharfd.state_dir().join("wharf-init");
         let before = fs::read(&file).unwrap();
         assert!(before.starts_with(b"\x7fELF"));
-        start(&client, "c", with_init(spec::STUBBORN))
+        client
+            .run_spec("c", with_init(spec::STUBBORN))
             .await
             .unwrap();
         for attack in [
@@ -306,7 +287,10 @@ fn the_inits_file_is_the_hosts_and_cannot_be_changed_or_removed_from_inside() {
         }
         assert_eq!(fs::read(&file).unwrap(), before);
         // It is what the next ones start with.
-        assert_eq!(run(&client, script("exit 5")).await.unwrap().exit.code, 5);
+        assert_eq!(
+            client.run_whole(script("exit 5")).await.unwrap().exit.code,
+            5
+        );
     });
 }
 
@@ -324,7 +308,7 @@ fn a_mount_over_the_init_is_refused_beforehand() {
                 })),
                 ..Default::default()
             });
-            let refusal = start(&client, "c", spec).await.unwrap_err();
+            let refusal = client.run_spec("c", spec).await.unwrap_err();
             assert_eq!(refusal.reason(), ErrorReason::InvalidField);
             assert!(refusal.fields().contains("spec.mounts[0].target"));
         }
@@ -336,7 +320,7 @@ fn a_container_with_an_init_lives_through_the_servers_death() {
     scenario(async |world| {
         let client = world.up().await;
         let waits = "trap 'exit 7' TERM; touch /made; while :; do sleep 3600 & wait $!; done";
-        start(&client, "c", script(waits)).await.unwrap();
+        client.run_spec("c", script(waits)).await.unwrap();
         has_made(&client, "c", "/made").await;
         let before = client.get("c").await.unwrap();
         assert!(before.spec.unwrap().init);

@@ -19,8 +19,8 @@ use std::fs;
 use std::path::Path;
 
 use wharf_api::v1::{
-    self, BindMount, ContainerSpec, CreateContainerRequest, Mount, SeccompUnconfined, Security,
-    mount::Source, security::SeccompProfile,
+    self, BindMount, ContainerSpec, Mount, SeccompUnconfined, Security, mount::Source,
+    security::SeccompProfile,
 };
 
 use crate::harness::streams::{Whole, exec};
@@ -53,31 +53,12 @@ async fn up(world: &mut World) -> Client {
 
 /// Creates and starts.
 async fn start(client: &Client, name: &str, spec: ContainerSpec) -> v1::Container {
-    let request = CreateContainerRequest {
-        name: name.to_owned(),
-        spec: Some(spec),
-        start: true,
-        ..Default::default()
-    };
-    client.create_with(request).await.unwrap()
+    client.run_spec(name, spec).await.unwrap()
 }
 
 /// Runs a container to its end.
 async fn run(client: &Client, spec: ContainerSpec) -> Whole {
-    let start = v1::RunContainerStart {
-        spec: Some(ContainerSpec {
-            auto_delete: true,
-            ..spec
-        }),
-        ..Default::default()
-    };
-    client
-        .run_container(start)
-        .await
-        .unwrap()
-        .whole()
-        .await
-        .unwrap()
+    client.run_whole(spec).await.unwrap()
 }
 
 /// What it says on its way to a good end.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 use wharf_api::ErrorReason;
 use wharf_api::v1::{
-    self, Container, ContainerFilter, ContainerStats, CreateContainerRequest, ListStatsRequest,
-    NetworkSpec, NetworkStats, Resources, StreamStatsRequest, StreamStatsResponse, network_spec,
+    self, Container, ContainerFilter, ContainerStats, ListStatsRequest, NetworkSpec, NetworkStats,
+    Resources, StreamStatsRequest, StreamStatsResponse, network_spec,
 };
 
 use crate::harness::client::answer;
@@ -53,13 +53,7 @@ async fn run_with(
 ) -> Container {
     let mut spec = spec::running(args);
     change(&mut spec);
-    let request = CreateContainerRequest {
-        name: name.to_owned(),
-        spec: Some(spec),
-        start: true,
-        ..Default::default()
-    };
-    client.create_with(request).await.unwrap()
+    client.run_spec(name, spec).await.unwrap()
 }
 
 /// CPU time of a process by its own account, in seconds (proc_pid_schedstat(5)).

@@ -8,7 +8,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use rustix::process::Signal;
 use wharf_api::v1::process_output::Kind as Output;
 use wharf_api::v1::write_stdin_request::Target;
-use wharf_api::v1::{self, ContainerSpec, CreateContainerRequest, LogSpec};
+use wharf_api::v1::{self, ContainerSpec, LogSpec};
 
 use crate::harness::streams::{exec, exec_with_stdin};
 use crate::harness::wait::so;
@@ -19,18 +19,6 @@ const WRITERS: usize = 20;
 
 /// Numbered lines as fast as it can, and a last word when it is asked to end.
 const NUMBERS: &str = "trap 'echo bye; exit 0' TERM; i=0; while :; do echo $i; i=$((i+1)); done";
-
-async fn run_writer(client: &Client, name: &str, spec: ContainerSpec) {
-    client
-        .create_container(CreateContainerRequest {
-            name: name.to_owned(),
-            spec: Some(spec),
-            start: true,
-            ..Default::default()
-        })
-        .await
-        .unwrap();
-}
 
 /// Every line once, in order, to the last word. How many.
 fn must_be_whole(name: &str, text: &[u8]) -> u64 {
@@ -66,7 +54,10 @@ fn faults_of_the_server_lose_no_line_of_twenty_containers_that_write_at_full_spe
         let client = world.up().await;
         let names: Vec<_> = (0..WRITERS).map(|n| format!("writer-{n}")).collect();
         for name in &names {
-            run_writer(&client, name, spec::running(&["sh", "-c", NUMBERS])).await;
+            client
+                .run_spec(name, spec::running(&["sh", "-c", NUMBERS]))
+                .await
+                .unwrap();
         }
         // One reader goes on by itself over everything.
         let address = format!("unix://{}", world.wharfd.socket().display());
@@ -126,7 +117,10 @@ async fn follow(client: wharf_client::Client, container: String) -> Vec<u8> {
 fn faults_of_the_keeper_are_told_as_gaps_and_output_is_recorded_again() {
     scenario(async |world| {
         let client = world.up().await;
-        run_writer(&client, "writer", spec::running(&["sh", "-c", NUMBERS])).await;
+        client
+            .run_spec("writer", spec::running(&["sh", "-c", NUMBERS]))
+            .await
+            .unwrap();
         // Not before the last fault: what it writes while there is no keeper belongs to a gap.
         let script = "while [ ! -e /tmp/late ]; do sleep 0.05; done; echo late; exit 5";
         let mut joined = client
@@ -313,7 +307,7 @@ fn faults_and_rotation_leave_a_follower_no_line_short_and_slow_readers_slow_nobo
             }),
             ..spec::running(&["sh", "-c", &script])
         };
-        run_writer(&client, "writer", rotating).await;
+        client.run_spec("writer", rotating).await.unwrap();
         // Sixteen readers at different speeds. Half of them read nothing at all: on connections of their
         // own, since what they do not take fills a connection's window for all of its streams.
         let still: Vec<_> = (0..8).map(|_| world.wharfd.client()).collect();

@@ -34,13 +34,7 @@ async fn run_until_told(client: &Client, name: &str, shared: &Path) -> Container
         })),
         ..Default::default()
     });
-    let request = v1::CreateContainerRequest {
-        name: name.to_owned(),
-        spec: Some(spec),
-        start: true,
-        ..Default::default()
-    };
-    client.create_with(request).await.unwrap()
+    client.run_spec(name, spec).await.unwrap()
 }
 
 fn shared(world: &World) -> std::path::PathBuf {

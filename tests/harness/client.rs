@@ -214,9 +214,18 @@ impl Client {
 
     /// Creates and starts.
     pub async fn run(&self, name: &str, args: &[&str]) -> Result<Container, Refusal> {
+        self.run_spec(name, spec::running(args)).await
+    }
+
+    /// Creates and starts.
+    pub async fn run_spec(
+        &self,
+        name: &str,
+        spec: v1::ContainerSpec,
+    ) -> Result<Container, Refusal> {
         self.create_with(v1::CreateContainerRequest {
             name: name.to_owned(),
-            spec: Some(spec::running(args)),
+            spec: Some(spec),
             start: true,
             ..Default::default()
         })

@@ -276,6 +276,18 @@ impl Client {
         Joined::new(None, Box::pin(messages)).await
     }
 
+    /// Runs a container to its end, with which it goes.
+    pub async fn run_whole(&self, spec: v1::ContainerSpec) -> Result<Whole, Refusal> {
+        let start = RunContainerStart {
+            spec: Some(v1::ContainerSpec {
+                auto_delete: true,
+                ..spec
+            }),
+            ..Default::default()
+        };
+        self.run_container(start).await?.whole().await
+    }
+
     /// Runs a program in a container to its end.
     pub async fn exec_whole(&self, container: &str, args: &[&str]) -> Result<Whole, Refusal> {
         self.run_exec(container, exec(args)).await?.whole().await

@@ -535,10 +535,7 @@ impl Freezer {
 
 /// The parent of all, and on version 2 what those in it may limit.
 fn make_parent(hierarchy: &Hierarchy, parent: &Path) -> Result<(), CgroupError> {
-    let is_new = !parent.exists();
-    if is_new {
-        fs::create_dir_all(parent).map_err(CgroupError::at(parent))?;
-    }
+    fs::create_dir_all(parent).map_err(CgroupError::at(parent))?;
     let below = parent.strip_prefix(&hierarchy.root).unwrap_or(parent);
     let mut path = hierarchy.root.clone();
     hierarchy.pass_on(&path)?;
@@ -547,10 +544,7 @@ fn make_parent(hierarchy: &Hierarchy, parent: &Path) -> Result<(), CgroupError> 
         hierarchy.inherit(&path)?;
         hierarchy.pass_on(&path)?;
     }
-    if is_new {
-        // One that was there may have groups of others below it, which did not ask for this.
-        hierarchy.hand_down(&path);
-    }
+    hierarchy.hand_down(&path);
     Ok(())
 }
 

@@ -134,19 +134,12 @@ fn no_descriptor_of_the_launcher_serves_as_a_working_directory() {
                 Err(refusal) => Err(refusal),
             };
             must_be_inside(&place, by_exec);
-            let start = v1::RunContainerStart {
-                spec: Some(v1::ContainerSpec {
-                    auto_delete: true,
-                    process: Some(process),
-                    ..running(&[])
-                }),
-                ..Default::default()
+            let spec = v1::ContainerSpec {
+                process: Some(process),
+                ..running(&[])
             };
-            let by_run = match client.run_container(start).await {
-                Ok(joined) => joined.whole().await.map(|whole| whole.out().to_owned()),
-                Err(refusal) => Err(refusal),
-            };
-            must_be_inside(&place, by_run);
+            let by_run = client.run_whole(spec).await;
+            must_be_inside(&place, by_run.map(|whole| whole.out().to_owned()));
         }
     });
 }
@@ -194,16 +187,8 @@ fn a_launch_writes_to_nothing_that_a_container_puts_in_its_way() {
                 ],
                 ..running(&["cat", "/proc/self/oom_score_adj"])
             };
-            let start = v1::RunContainerStart {
-                spec: Some(v1::ContainerSpec {
-                    auto_delete: true,
-                    ..spec
-                }),
-                ..Default::default()
-            };
             // Refused, or right.
-            if let Ok(joined) = client.run_container(start).await
-                && let Ok(whole) = joined.whole().await
+            if let Ok(whole) = client.run_whole(spec).await
                 && whole.exit.code == 0
             {
                 assert_eq!(whole.out(), "0\n");

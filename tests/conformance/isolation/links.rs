@@ -5,13 +5,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use wharf_api::v1::{
-    ContainerSpec, Mount, RunContainerStart, TerminalSize, TmpfsMount, mount::Source,
-};
+use wharf_api::v1::{ContainerSpec, Mount, TerminalSize, TmpfsMount, mount::Source};
 
 use super::{bind, directory, probe, run, running, script, up};
 use crate::harness::streams::Whole;
-use crate::harness::{Client, Refusal, not_by_runc, scenario};
+use crate::harness::{Refusal, not_by_runc, scenario};
 
 /// The host's own, which a program of the host would run as root.
 const CORE_PATTERN: &str = "/proc/sys/kernel/core_pattern";
@@ -20,17 +18,6 @@ const CORE_PATTERN: &str = "/proc/sys/kernel/core_pattern";
 const LOOK: &str = "head -c 64 /proc/keys | wc -c; head -c 64 /proc/timer_list | wc -c; \
     for path in /proc/keys /proc/timer_list /dev/null /dev/console /proc/sys/kernel/core_pattern; do \
     echo core > $path; done; :";
-
-async fn try_to_run(client: &Client, spec: ContainerSpec) -> Result<Whole, Refusal> {
-    let start = RunContainerStart {
-        spec: Some(ContainerSpec {
-            auto_delete: true,
-            ..spec
-        }),
-        ..Default::default()
-    };
-    client.run_container(start).await?.whole().await
-}
 
 /// Refused, or nothing can be read of the two secrets.
 fn must_be_masked(what: &str, tried: &Result<Whole, Refusal>) {
@@ -71,7 +58,7 @@ fn an_image_with_links_in_the_place_of_mounts_leads_nowhere() {
                     columns: 80,
                 });
                 spec.process.get_or_insert_default().terminal = size;
-                must_be_masked(path, &try_to_run(&client, spec).await);
+                must_be_masked(path, &client.run_whole(spec).await);
             }
             assert_eq!(fs::read(CORE_PATTERN).unwrap(), before, "{path}");
             let made: Vec<_> = fs::read_dir(&place).unwrap().flatten().collect();
@@ -100,7 +87,7 @@ fn an_image_whose_devices_are_a_link_to_the_host_puts_nothing_there() {
                 image: "docker.io/library/links:dev".to_owned(),
                 ..script(LOOK)
             };
-            must_be_masked("dev", &try_to_run(&client, spec).await);
+            must_be_masked("dev", &client.run_whole(spec).await);
             let made: Vec<_> = fs::read_dir(&place).unwrap().flatten().collect();
             assert!(made.is_empty(), "{made:?} were made outside");
         },
@@ -140,7 +127,7 @@ fn a_mount_on_a_link_ends_inside_of_the_root() {
                     mounts: vec![mount],
                     ..script(&format!("touch {target}/made; ls {target}"))
                 };
-                let tried = try_to_run(&client, spec).await;
+                let tried = client.run_whole(spec).await;
                 assert!(is_empty(&place), "{kind} on {target}: outside");
                 if let Ok(whole) = tried {
                     let expected = if kind == "bind" {
@@ -178,7 +165,7 @@ fn a_volume_that_turns_to_a_link_while_it_is_mounted_on_leads_nowhere() {
                 mounts: vec![bind(&shared, "/shared"), below],
                 ..script("touch /shared/place/below/made")
             };
-            try_to_run(&client, spec).await.ok();
+            client.run_whole(spec).await.ok();
             assert!(is_empty(&place), "something was made outside");
         }
         client
@@ -208,7 +195,7 @@ fn a_directory_of_devices_that_somebody_else_fills_hides_what_is_to_be_hidden() 
                         columns: 80,
                     });
                 }
-                let tried = try_to_run(&client, spec).await;
+                let tried = client.run_whole(spec).await;
                 assert_eq!(fs::read(CORE_PATTERN).unwrap(), before, "{name}");
                 must_be_masked(name, &tried);
             }

@@ -1,8 +1,7 @@
 //! Containers that a real runtime cannot start, each for its own reason.
 
 use wharf_api::v1::{
-    self, BindMount, ContainerSpec, CreateContainerRequest, Mount, NetworkSpec, Security, mount,
-    network_spec, security,
+    self, BindMount, ContainerSpec, Mount, NetworkSpec, Security, mount, network_spec, security,
 };
 
 use crate::harness::{Client, Refusal, spec};
@@ -11,14 +10,8 @@ use crate::harness::{Client, Refusal, spec};
 async fn launch(client: &Client, change: impl FnOnce(&mut ContainerSpec)) -> Refusal {
     let mut spec = spec::running(&["true"]);
     change(&mut spec);
-    let request = CreateContainerRequest {
-        name: "launch".to_owned(),
-        spec: Some(spec),
-        start: true,
-        ..Default::default()
-    };
     let before = client.list().await.unwrap();
-    let refusal = client.create_container(request).await.unwrap_err();
+    let refusal = client.run_spec("launch", spec).await.unwrap_err();
     assert_eq!(client.list().await.unwrap(), before, "something remains");
     if let Some(container) = refusal.metadata.get("container") {
         assert_eq!(container, "launch");
