@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: setup setup-test setup-lint build test lint fmt demo bench chaos
+.PHONY: setup setup-test setup-lint build test lint fmt demo bench chaos protections
 
 # Tools that no Debian package has live here, pinned (see scripts/setup.sh).
 TOOLS := $(CURDIR)/target/tools
@@ -48,6 +48,10 @@ chaos: setup-test
 	WHARF_TEST_BACKEND=local cargo test --test conformance -- chaos races streams:: faults --nocapture; \
 	WHARF_TEST_BACKEND=local cargo test --test e2e -- local:: --nocapture
 
+## protections: takes each protection of containers away, and looks whether a scenario notices
+protections: setup-test
+	python3 -B scripts/protections $(NAMES)
+
 ## lint: formatting, clippy, dependencies, protos, documentation
 lint: setup-lint
 	cargo fmt --all --check
@@ -55,6 +59,7 @@ lint: setup-lint
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	scripts/lint-deps.sh
 	scripts/lint-protos.sh
+	python3 -B scripts/protections --check
 
 ## fmt: format all code
 fmt:

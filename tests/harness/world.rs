@@ -81,6 +81,14 @@ pub fn not_by_runc(reason: &str, body: impl AsyncFnOnce(&mut World)) {
     }
 }
 
+/// As [`not_by_runc`], of what no OCI runtime promises, or not in the versions that there are.
+pub fn by_wharf_alone(reason: &str, body: impl AsyncFnOnce(&mut World)) {
+    match Backend::of_this_run() {
+        Backend::Local => scenario(body),
+        other => eprintln!("not for {other:?}: {reason}"),
+    }
+}
+
 impl World {
     fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("wharf-").tempdir().unwrap();

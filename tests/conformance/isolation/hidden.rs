@@ -242,7 +242,7 @@ fn a_keyring_is_the_containers_own_where_no_filter_keeps_it_from_asking() {
     scenario(async |world| {
         let client = up(world).await;
         let question = ["probe", "keyring"];
-        let host = probe::on_the_host(&question);
+        let host = probe::on_the_host(&question[1..]);
         let mut keyrings = BTreeSet::from([host.clone()]);
         for name in ["c", "d"] {
             start(&client, name, unconfined(waiting())).await;

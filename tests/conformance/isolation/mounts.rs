@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
+};
 use wharf_api::v1::{ContainerSpec, Mount, TmpfsMount, mount::Source};
 
 use super::{bind, directory, exec_said, run, said, script, start, up, waiting};
@@ -61,6 +63,9 @@ fn later_mounts_are_passed_on_neither_way_unless_asked_for() {
     scenario(async |world| {
         let client = up(world).await;
         let source = directory(world, "source");
+        // As the host's own are where systemd has mounted them.
+        let _shared = Mounted::on(&source);
+        mount_change(&source, MountPropagationFlags::SHARED).unwrap();
         fs::create_dir(source.join("late")).unwrap();
         let spec = ContainerSpec {
             mounts: vec![bind(&source, "/source")],
