@@ -7,7 +7,7 @@ use wharf_api::v1::exit_status::Reason;
 use wharf_api::v1::{self, exec::State, process_input::Kind as Input};
 
 use crate::harness::streams::{exec, exec_with_stdin, exec_with_terminal};
-use crate::harness::{Client, scenario, spec};
+use crate::harness::{Client, not_by_crun, scenario, spec};
 
 #[test]
 fn the_output_and_the_exit_code_of_an_exec_arrive_whole_and_in_order() {
@@ -49,28 +49,31 @@ fn stdin_can_be_half_closed_and_the_output_still_arrives_whole() {
 
 #[test]
 fn a_terminal_has_its_size_from_the_first_instruction_and_takes_another_one() {
-    scenario(async |world| {
-        let client = world.up().await;
-        client.run("box", spec::PATIENT).await.unwrap();
-        let script = "stty size; trap 'stty size; exit 0' WINCH; while :; do sleep 0.05; done";
-        let spec = exec_with_terminal(&["sh", "-c", script], 33, 77);
-        let mut joined = client.run_exec("box", spec).await.unwrap();
-        assert!(joined.attached.terminal);
-        let first = joined.until(|w| w.stdout.ends_with(b"\n")).await.unwrap();
-        assert_eq!(first.out(), "33 77\r\n");
-        let size = v1::TerminalSize {
-            rows: 50,
-            columns: 120,
-        };
-        joined.send(Input::Resize(size)).await;
-        let mut rest = Vec::new();
-        while let Some(next) = joined.next().await.unwrap() {
-            if let v1::process_output::Kind::Output(chunk) = next {
-                rest.extend_from_slice(&chunk.data);
+    not_by_crun(
+        "crun 1.8 starts the program of an exec before its terminal is all there, which may stay nobody's controlling one",
+        async |world| {
+            let client = world.up().await;
+            client.run("box", spec::PATIENT).await.unwrap();
+            let script = "stty size; trap 'stty size; exit 0' WINCH; while :; do sleep 0.05; done";
+            let spec = exec_with_terminal(&["sh", "-c", script], 33, 77);
+            let mut joined = client.run_exec("box", spec).await.unwrap();
+            assert!(joined.attached.terminal);
+            let first = joined.until(|w| w.stdout.ends_with(b"\n")).await.unwrap();
+            assert_eq!(first.out(), "33 77\r\n");
+            let size = v1::TerminalSize {
+                rows: 50,
+                columns: 120,
+            };
+            joined.send(Input::Resize(size)).await;
+            let mut rest = Vec::new();
+            while let Some(next) = joined.next().await.unwrap() {
+                if let v1::process_output::Kind::Output(chunk) = next {
+                    rest.extend_from_slice(&chunk.data);
+                }
             }
-        }
-        assert_eq!(String::from_utf8_lossy(&rest), "50 120\r\n");
-    });
+            assert_eq!(String::from_utf8_lossy(&rest), "50 120\r\n");
+        },
+    );
 }
 
 #[test]

@@ -35,4 +35,4 @@ pub use client::Client;
 pub use refusal::Refusal;
 pub use wait::until;
 pub use wharfd::{Options, Wharfd};
-pub use world::{World, by_wharf_alone, containerd_only, not_by_runc, scenario};
+pub use world::{World, by_wharf_alone, containerd_only, not_by_crun, not_by_runc, scenario};

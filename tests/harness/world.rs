@@ -81,6 +81,14 @@ pub fn not_by_runc(reason: &str, body: impl AsyncFnOnce(&mut World)) {
     }
 }
 
+/// The same of crun.
+pub fn not_by_crun(reason: &str, body: impl AsyncFnOnce(&mut World)) {
+    match Backend::of_this_run() {
+        Backend::LocalBy("crun") => eprintln!("not for crun: {reason}"),
+        _ => scenario(body),
+    }
+}
+
 /// As [`not_by_runc`], of what no OCI runtime promises, or not in the versions that there are.
 pub fn by_wharf_alone(reason: &str, body: impl AsyncFnOnce(&mut World)) {
     match Backend::of_this_run() {

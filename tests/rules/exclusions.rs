@@ -10,7 +10,12 @@ const LIST: &str = "tests/rules/exclusions.snapshot";
 const SUITES: &[&str] = &["tests/conformance", "tests/e2e"];
 
 /// What makes a scenario one for some backends alone.
-const MARKS: &[&str] = &["containerd_only(", "not_by_runc(", "by_wharf_alone("];
+const MARKS: &[&str] = &[
+    "containerd_only(",
+    "not_by_crun(",
+    "not_by_runc(",
+    "by_wharf_alone(",
+];
 
 /// What a scenario cannot do on another backend.
 const NEEDS: &[&str] = &[

@@ -156,6 +156,10 @@ impl Recovery {
                             announce(&self.core, EventKind::BackendConnected).await;
                         }
                         self.readiness.send_replace(Readiness::Settled);
+                        // Nobody need wait for this: of thousands of deleted containers there are logs.
+                        let core = self.core.clone();
+                        self.core
+                            .spawn(async move { sweep::stray_files(&core).await });
                     }
                 }
                 // The first try is still under way.

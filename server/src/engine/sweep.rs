@@ -25,6 +25,7 @@ pub(super) async fn run(core: Arc<Core>) {
                 ticks.tick().await;
                 expire(&core).await;
                 look_for_leftovers(&core).await;
+                stray_files(&core).await;
             }
         })
         .await;
@@ -101,11 +102,10 @@ pub(super) async fn leftovers(core: &Core, found: HashMap<ContainerId, Found>) {
             }
         }
     }
-    stray_files(core).await;
 }
 
 /// Removes directories of containers that do not exist, and whose logs nobody may read any more.
-async fn stray_files(core: &Core) {
+pub(super) async fn stray_files(core: &Core) {
     let directory = core.settings.state_dir.join("containers");
     let Ok(mut entries) = tokio::fs::read_dir(&directory).await else {
         return;

@@ -45,8 +45,9 @@ fn there<'a>(paths: &[&'a str]) -> Vec<&'a str> {
 fn what_is_masked_reads_empty_and_takes_nothing() {
     scenario(async |world| {
         let client = up(world).await;
-        // With the right to pass any permission bits: they are not what protects.
-        let spec = with_capabilities(waiting(), &["CAP_DAC_READ_SEARCH"], &[]);
+        // With the right to pass any permission bits, and the one that /proc/kcore asks for: neither is what protects.
+        let rights = ["CAP_DAC_READ_SEARCH", "CAP_SYS_RAWIO"];
+        let spec = with_capabilities(waiting(), &rights, &[]);
         start(&client, "c", spec).await;
         for file in there(&MASKED_FILES) {
             let shown = format!("dd if={file} bs=64 count=1 2>/dev/null | wc -c");

@@ -208,24 +208,31 @@ impl Actor {
     }
 
     /// Lives until the container is gone or the server ends. An operation in flight is finished first.
-    pub(super) async fn live(mut self, mut inbox: mpsc::Receiver<Command>) {
+    async fn live(&mut self, mut inbox: mpsc::Receiver<Command>) {
         while !self.gone {
-            let event = self.next_event(&mut inbox).await;
-            let span = self.span.clone();
-            match event {
-                Event::Finished(outcome) => {
-                    self.operation = None;
-                    self.finish(outcome).instrument(span).await;
-                    self.decide_deferred().await;
-                }
-                Event::Beside(outcome) => self.exec_outcome(outcome).await,
-                Event::Exited(exit) => self.run_ended(exit).instrument(span).await,
-                Event::Oom => self.report_oom().await,
-                Event::Time(timer) => self.time_has_come(timer).instrument(span).await,
-                Event::Command(command) => self.take(*command).await,
+            match self.next_event(&mut inbox).await {
                 Event::Shutdown => break,
+                // An actor mostly waits; what it needs for anything else would be thousands of bytes of each.
+                event => Box::pin(self.handle(event)).await,
             }
             self.rest();
+        }
+    }
+
+    async fn handle(&mut self, event: Event) {
+        let span = self.span.clone();
+        match event {
+            Event::Finished(outcome) => {
+                self.operation = None;
+                self.finish(outcome).instrument(span).await;
+                self.decide_deferred().await;
+            }
+            Event::Beside(outcome) => self.exec_outcome(outcome).await,
+            Event::Exited(exit) => self.run_ended(exit).instrument(span).await,
+            Event::Oom => self.report_oom().await,
+            Event::Time(timer) => self.time_has_come(timer).instrument(span).await,
+            Event::Command(command) => self.take(*command).await,
+            Event::Shutdown => {}
         }
     }
 
@@ -408,12 +415,7 @@ pub(crate) fn resume(
     actor.doubt = Doubt::Container;
     actor.restore_execs(execs);
     actor.restore_leash();
-    let abandoned = actor.record.abandoned();
-    core.spawn(async move {
-        abandoned
-            .run_until_cancelled(actor.live(mailbox.inbox))
-            .await;
-    });
+    begin(core, actor, mailbox.inbox, None);
 }
 
 /// Starts the actor of a container that is to be made.
@@ -424,10 +426,28 @@ pub(crate) fn create(
     creation: super::create::Creation,
 ) {
     let actor = Actor::new(core.clone(), container, mailbox.publish);
+    begin(core, actor, mailbox.inbox, Some(creation));
+}
+
+/// A task is moved as a whole when it is spawned, and lives as long as the container: what is large in it, or needed
+/// only once, is on the heap.
+fn begin(
+    core: &Arc<Core>,
+    actor: Actor,
+    inbox: mpsc::Receiver<Command>,
+    creation: Option<super::create::Creation>,
+) {
+    let (mut actor, creation) = (Box::new(actor), creation.map(Box::new));
     let abandoned = actor.record.abandoned();
     core.spawn(async move {
-        abandoned
-            .run_until_cancelled(actor.create(creation, mailbox.inbox))
-            .await;
+        let life = async {
+            if let Some(creation) = creation
+                && !Box::pin(actor.create(*creation)).await
+            {
+                return;
+            }
+            actor.live(inbox).await;
+        };
+        abandoned.run_until_cancelled(life).await;
     });
 }

@@ -1,11 +1,10 @@
 //! Creating: the intent is stored, the backend makes record and root, then the container exists.
 //! Whatever fails, nothing remains.
 
-use tokio::sync::mpsc;
 use tracing::Instrument;
 
 use super::actor::{Actor, Outcome};
-use super::command::{Command, Reply};
+use super::command::Reply;
 use super::start::Starting;
 use crate::backend::{BackendError, ContainerBackend};
 use crate::engine::Error;
@@ -23,8 +22,8 @@ pub(crate) struct Creation {
 }
 
 impl Actor {
-    /// Makes the container, then lives as its actor.
-    pub(super) async fn create(mut self, creation: Creation, inbox: mpsc::Receiver<Command>) {
+    /// Begins to make the container. Says whether there will be one.
+    pub(super) async fn create(&mut self, creation: Creation) -> bool {
         let Creation {
             span,
             mut claim,
@@ -38,7 +37,8 @@ impl Actor {
             self.core.registry.remove(self.record.container());
             self.record.vanish();
             drop(claim);
-            return drop(reply.send(Err(error)));
+            drop(reply.send(Err(error)));
+            return false;
         }
         self.claim = claim;
         self.starting = Some(Starting::Created(reply));
@@ -46,9 +46,7 @@ impl Actor {
         self.begin(&span, async move {
             Outcome::Created(core.backend.create(&container).await)
         });
-        // The call's span would go on as long as the container.
-        drop(span);
-        self.live(inbox).await;
+        true
     }
 
     pub(super) async fn created(&mut self, result: Result<Vec<RootMount>, BackendError>) {

@@ -1,4 +1,6 @@
--- Who is gone is looked for by name, too. Of a record that says none there is none to be found.
+-- Who is gone is looked for by name, too, and all of them by id alone.
 ALTER TABLE deleted ADD COLUMN name TEXT;
 UPDATE deleted SET name = json_extract(record, '$.name');
 CREATE INDEX deleted_by_name ON deleted (name);
+DROP INDEX deleted_by_time;
+CREATE INDEX deleted_by_time ON deleted (delete_time, id);
