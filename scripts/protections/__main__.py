@@ -30,6 +30,14 @@ UNIT_TESTS = ["test", "--quiet", "--package", "wharf-server", "--lib"]
 # What a process without a protection could harm. The last one ends all that is left.
 APART = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
+# Runs a program with all that it changes on a layer over the root. It is in the place of the program's name.
+OVERLAID = """
+mount -t overlay overlay -o "lowerdir=/,upperdir=$0/upper,workdir=$0/work" "$0/root"
+mount --bind "$0/tmp" "$0/root/tmp"
+for kernels in proc sys dev; do mount --rbind "/$kernels" "$0/root/$kernels"; done
+exec chroot "$0/root" "$@"
+"""
+
 
 def protections():
     with open(pathlib.Path(__file__).with_name("protections.toml"), "rb") as file:
@@ -59,10 +67,9 @@ def copy_checkout():
 def scenarios_that_fail(filters):
     built = cargo(*PROGRAMS, "--message-format=short")
     assert built.returncode == 0, built.stderr
-    tests = max((PLACE / "build/debug/deps").glob("conformance-*[!.d]"), key=lambda file: file.stat().st_mtime)
     environment = {**os.environ, "CARGO_TARGET_DIR": str(PLACE / "build"), "WHARF_TEST_BACKEND": "local"}
     with tempfile.TemporaryDirectory(prefix="wharf-", ignore_cleanup_errors=True) as place:
-        command = [*APART, "timeout", "--kill-after=5", str(SECONDS), str(tests), *filters]
+        command = [*APART, "timeout", "--kill-after=5", str(SECONDS), newest("conformance"), *filters]
         # Not a pipe: what is left running would hold it open.
         with open(PLACE / "output", "w+") as output:
             ended = subprocess.run(
@@ -73,9 +80,22 @@ def scenarios_that_fail(filters):
 
 
 def unit_tests_that_fail(filters):
-    ended = cargo(*UNIT_TESTS, "--", *filters)
+    """On a layer of their own over the host's root: they are about what leads out of a directory."""
+    built = cargo(*UNIT_TESTS, "--no-run")
+    assert built.returncode == 0, built.stderr
+    with tempfile.TemporaryDirectory(prefix="wharf-") as place:
+        for name in ("upper", "work", "root", "tmp"):
+            os.mkdir(f"{place}/{name}")
+        command = [*APART, "sh", "-euc", OVERLAID, place, newest("wharf_server"), *filters]
+        ended = subprocess.run(command, capture_output=True, text=True)
     assert "test result" in ended.stdout, ended.stderr
     return ended.returncode, failed(ended.stdout)
+
+
+def newest(name):
+    """The tests that were built last."""
+    built = (PLACE / "build/debug/deps").glob(f"{name}-*[!.d]")
+    return str(max((file for file in built if os.access(file, os.X_OK)), key=lambda file: file.stat().st_mtime))
 
 
 def failed(output):
@@ -90,11 +110,10 @@ def who_notices(protection):
     text = file.read_text()
     file.write_text(text.replace(protection["text"], protection["without"]))
     try:
-        code, names = (
-            unit_tests_that_fail(protection["unit_tests"])
-            if "unit_tests" in protection
-            else scenarios_that_fail(protection["scenarios"])
-        )
+        if "unit_tests" in protection:
+            code, names = unit_tests_that_fail(protection["unit_tests"])
+        else:
+            code, names = scenarios_that_fail(protection["scenarios"])
     finally:
         file.write_text(text)
     return names if code else []
@@ -122,9 +141,9 @@ def main():
         if not names:
             unnoticed.append(protection["name"])
     # They notice the lack of the protection, and nothing else.
-    if chosen:
-        filters = sorted({name for one in chosen for name in one.get("scenarios", [])})
-        code, names = scenarios_that_fail(filters) if filters else (0, [])
+    for kind, fail in (("scenarios", scenarios_that_fail), ("unit_tests", unit_tests_that_fail)):
+        filters = sorted({name for one in chosen for name in one.get(kind, [])})
+        code, names = fail(filters) if filters else (0, [])
         if code:
             sys.exit(f"with every protection: {', '.join(names)}")
     if unnoticed:
