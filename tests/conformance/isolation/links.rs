@@ -50,12 +50,17 @@ fn an_image_with_links_in_the_place_of_mounts_leads_nowhere() {
             ("dev/shm", &outside),
             ("sys", &outside),
             ("proc", &outside),
+            ("sys", "/elsewhere"),
+            ("proc", "/elsewhere"),
         ]
         .into_iter()
         .enumerate()
         {
             let reference = format!("docker.io/library/links:{at}");
-            let image = probe::image_with(&reference, |layer| layer.link(path, target));
+            let image = probe::image_with(&reference, |layer| {
+                layer.file("elsewhere/file", 0o644, b"");
+                layer.link(path, target);
+            });
             client.import(image).await.unwrap();
             for terminal in [false, true] {
                 let mut spec = ContainerSpec {
@@ -205,6 +210,9 @@ fn a_directory_of_devices_that_somebody_else_fills_hides_what_is_to_be_hidden() 
                     ..script(LOOK)
                 };
                 if name == "console" {
+                    // Otherwise there is no terminal to be had.
+                    fs::create_dir(devices.join("pts")).unwrap();
+                    spec.mounts.push(bind(Path::new("/dev/pts"), "/dev/pts"));
                     spec.process.get_or_insert_default().terminal = Some(TerminalSize {
                         rows: 24,
                         columns: 80,
