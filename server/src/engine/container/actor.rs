@@ -148,7 +148,6 @@ enum Event {
     Oom,
     Time(Timer),
     Command(Box<Command>),
-    Shutdown,
 }
 
 /// Makes an actor's mailbox and its snapshots' channel; the entry goes to the registry.
@@ -209,12 +208,11 @@ impl Actor {
 
     /// Lives until the container is gone or the server ends. An operation in flight is finished first.
     async fn live(&mut self, mut inbox: mpsc::Receiver<Command>) {
-        while !self.gone {
-            match self.next_event(&mut inbox).await {
-                Event::Shutdown => break,
-                // An actor mostly waits; what it needs for anything else would be thousands of bytes of each.
-                event => Box::pin(self.handle(event)).await,
-            }
+        while !self.gone
+            && let Some(event) = self.next_event(&mut inbox).await
+        {
+            // An actor mostly waits; what it needs for anything else would be thousands of bytes of each.
+            Box::pin(self.handle(event)).await;
             self.rest();
         }
     }
@@ -232,7 +230,6 @@ impl Actor {
             Event::Oom => self.report_oom().await,
             Event::Time(timer) => self.time_has_come(timer).instrument(span).await,
             Event::Command(command) => self.take(*command).await,
-            Event::Shutdown => {}
         }
     }
 
@@ -243,7 +240,8 @@ impl Actor {
         }
     }
 
-    async fn next_event(&mut self, inbox: &mut mpsc::Receiver<Command>) -> Event {
+    /// None once the server ends.
+    async fn next_event(&mut self, inbox: &mut mpsc::Receiver<Command>) -> Option<Event> {
         let run_is_on = !self.remains;
         let (mut exit, mut oom) = match self.task.as_ref().filter(|_| run_is_on) {
             Some(task) => (Some(task.exit()), Some(task.oom_kills())),
@@ -252,7 +250,7 @@ impl Actor {
         let busy = self.operation.is_some();
         let room = self.deferred.len() < limits::ACTOR_QUEUE;
         let timer = self.timer;
-        tokio::select! {
+        let event = tokio::select! {
             biased;
             outcome = flight(&mut self.operation), if busy => Event::Finished(outcome),
             outcome = self.execs.next_outcome() => Event::Beside(outcome),
@@ -262,8 +260,9 @@ impl Actor {
             timer = elapsed(timer), if !busy => Event::Time(timer),
             // `room` bounds what is deferred; senders wait in line meanwhile.
             Some(command) = inbox.recv(), if room => Event::Command(Box::new(command)),
-            () = self.core.shutdown.cancelled(), if !busy => Event::Shutdown,
-        }
+            () = self.core.shutdown.cancelled(), if !busy => return None,
+        };
+        Some(event)
     }
 
     /// Puts an operation in flight, below the span of whoever asked for it; without one, below that of
@@ -415,7 +414,7 @@ pub(crate) fn resume(
     actor.doubt = Doubt::Container;
     actor.restore_execs(execs);
     actor.restore_leash();
-    begin(core, actor, mailbox.inbox, None);
+    spawn(core, actor, mailbox.inbox, None);
 }
 
 /// Starts the actor of a container that is to be made.
@@ -426,12 +425,12 @@ pub(crate) fn create(
     creation: super::create::Creation,
 ) {
     let actor = Actor::new(core.clone(), container, mailbox.publish);
-    begin(core, actor, mailbox.inbox, Some(creation));
+    spawn(core, actor, mailbox.inbox, Some(creation));
 }
 
 /// A task is moved as a whole when it is spawned, and lives as long as the container: what is large in it, or needed
 /// only once, is on the heap.
-fn begin(
+fn spawn(
     core: &Arc<Core>,
     actor: Actor,
     inbox: mpsc::Receiver<Command>,
