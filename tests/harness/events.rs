@@ -97,7 +97,7 @@ impl Watch {
 
     /// The next event, past heartbeats.
     pub async fn event(&mut self) -> Event {
-        timeout(Duration::from_secs(240), self.event_or_break())
+        timeout(LATE, self.event_or_break())
             .await
             .expect("an event in time")
             .unwrap()

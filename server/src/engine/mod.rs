@@ -148,7 +148,7 @@ impl Engine {
     /// the current or latest run if that is 0.
     ///
     /// # Errors
-    /// [`Error::ContainerNotFound`].
+    /// [`Error::ContainerNotFound`], [`Error::Store`].
     pub async fn wait(
         &self,
         key: &str,

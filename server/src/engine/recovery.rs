@@ -158,8 +158,10 @@ impl Recovery {
                         self.readiness.send_replace(Readiness::Settled);
                         // Nobody need wait for this: of thousands of deleted containers there are logs.
                         let core = self.core.clone();
-                        self.core
-                            .spawn(async move { sweep::stray_files(&core).await });
+                        self.core.spawn(async move {
+                            let stray = sweep::stray_files(&core);
+                            core.shutdown.run_until_cancelled(stray).await;
+                        });
                     }
                 }
                 // The first try is still under way.

@@ -1,6 +1,7 @@
 //! Sweeping: what has expired is let go of, and what was left behind by crashes is removed.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -125,7 +126,9 @@ pub(super) async fn stray_files(core: &Core) {
         Err(error) => return tracing::warn!(%error, "stray files are not looked for"),
     };
     for id in gone.into_iter().filter(|id| !kept.contains(id)) {
-        if let Err(error) = tokio::fs::remove_dir_all(directory.join(id.to_string())).await {
+        if let Err(error) = tokio::fs::remove_dir_all(directory.join(id.to_string())).await
+            && error.kind() != ErrorKind::NotFound
+        {
             tracing::warn!(container = %id, %error, "stray files are not removed");
         }
     }

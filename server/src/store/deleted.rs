@@ -40,7 +40,11 @@ impl Store {
         let read = self.readers.run(read).await;
         read.or_else(|error| match error {
             ReadError::Sqlite(error) => Err(error).in_database(&self.database),
-            ReadError::Ended(_) => Err(StoreError::Closed),
+            ReadError::Ended(error) if error.is_cancelled() => Err(StoreError::Closed),
+            ReadError::Ended(error) => Err(StoreError::Io {
+                path: self.database.display().to_string(),
+                detail: error.to_string(),
+            }),
         })
     }
 }

@@ -20,7 +20,7 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use opentelemetry::trace::{SpanContext, TraceContextExt};
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
@@ -39,9 +39,9 @@ pub(super) const UNARY_DEADLINE: Duration = Duration::from_secs(10);
 /// Deadline of a call that prepares or launches something: shim, runtime and mounts take their time
 /// on a loaded host.
 pub(super) const LAUNCH_DEADLINE: Duration = Duration::from_secs(60);
-/// Calls at a time for which containerd runs an OCI runtime, a program each time. It takes on however many it is
-/// sent, and hundreds at once on few processors pass the deadlines of all; those that wait here have not begun.
-const RUNTIME_CALLS: usize = 32;
+/// Containers that are launched at a time. containerd takes on however many it is sent, and hundreds at once on few
+/// processors pass the deadlines of all; those that wait for their turn have not begun.
+const LAUNCHES: usize = 32;
 /// Largest answer that is taken: containerd sends at most 16 MiB by default, and its administrator
 /// may have raised that.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -53,8 +53,6 @@ pub(super) struct Rpc {
     pub(super) name: &'static str,
     /// When the call ends without an answer.
     pub(super) deadline: Duration,
-    /// Whether containerd runs an OCI runtime for it.
-    pub(super) runs_runtime: bool,
 }
 
 impl Rpc {
@@ -63,7 +61,6 @@ impl Rpc {
         Self {
             name,
             deadline: UNARY_DEADLINE,
-            runs_runtime: false,
         }
     }
 
@@ -72,15 +69,6 @@ impl Rpc {
         Self {
             name,
             deadline: LAUNCH_DEADLINE,
-            runs_runtime: false,
-        }
-    }
-
-    /// This one, for which containerd runs an OCI runtime: of these only [`RUNTIME_CALLS`] are under way.
-    pub(super) const fn by_runtime(self) -> Self {
-        Self {
-            runs_runtime: true,
-            ..self
         }
     }
 
@@ -121,7 +109,7 @@ pub(super) struct Connection {
 struct Inner {
     namespace: String,
     namespace_value: MetadataValue<Ascii>,
-    runtime_calls: Semaphore,
+    launches: Semaphore,
     unary: Channel,
     events: Channel,
     content: Channel,
@@ -141,7 +129,7 @@ impl Connection {
             inner: Arc::new(Inner {
                 namespace: namespace.to_owned(),
                 namespace_value,
-                runtime_calls: Semaphore::new(RUNTIME_CALLS),
+                launches: Semaphore::new(LAUNCHES),
                 unary: channel(address),
                 events: channel(address),
                 content: channel(address),
@@ -176,6 +164,36 @@ impl Connection {
         }
     }
 
+    /// Waits for a turn to launch a container, of which there are [`LAUNCHES`]: to be held over all calls of the launch.
+    /// containerd may be at work longer than anybody waits for it.
+    ///
+    /// # Errors
+    /// [`RpcError::NotSent`], as soon as containerd is known to be lost.
+    pub(super) async fn launch_turn(
+        &self,
+        rpc: Rpc,
+    ) -> Result<Option<SemaphorePermit<'_>>, RpcError> {
+        loop {
+            self.check(rpc)?;
+            tokio::select! {
+                // They are never closed.
+                turn = self.inner.launches.acquire() => return Ok(turn.ok()),
+                () = self.lost() => {}
+            }
+        }
+    }
+
+    /// Until containerd is known to be lost.
+    async fn lost(&self) {
+        let lost = |status: &BackendStatus| matches!(status, BackendStatus::Disconnected { .. });
+        if let Some(mut status) = self.status.clone()
+            && status.wait_for(lost).await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+
     /// The containerd namespace that everything of ours is in.
     pub(super) fn namespace(&self) -> &str {
         &self.inner.namespace
@@ -206,7 +224,7 @@ impl Connection {
         request
     }
 
-    /// Makes a unary call on the unary channel. It ends by the method's deadline, which counts from when it is sent.
+    /// Makes a unary call on the unary channel. It ends by the method's deadline.
     ///
     /// # Errors
     /// [`RpcError`]; for `error` to interpret.
@@ -220,11 +238,6 @@ impl Connection {
         F: Future<Output = Result<Response<R>, Status>>,
     {
         let Call { rpc, request_id } = call.into();
-        let turn = async { self.inner.runtime_calls.acquire().await.ok() };
-        let _turn = match rpc.runs_runtime {
-            true => turn.await,
-            false => None,
-        };
         self.check(rpc)?;
         let answer = async {
             let request = self.request(message, request_id.as_ref());
@@ -326,10 +339,8 @@ fn encoded(context: &SpanContext) -> Option<MetadataValue<Ascii>> {
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use std::pin::pin;
-    use std::sync::atomic::Ordering;
 
-    use futures_util::stream::FuturesUnordered;
-    use futures_util::{StreamExt as _, poll};
+    use futures_util::poll;
     use opentelemetry::trace::{SpanId, TraceFlags, TraceId, TraceState};
 
     use super::*;
@@ -378,32 +389,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_that_run_a_runtime_take_turns_and_others_do_not_wait_for_them() {
-        let connection = connection();
-        let under_way = std::sync::atomic::AtomicUsize::new(0);
-        let hanging = async |rpc: Rpc| {
-            let sent: Result<(), _> = connection
-                .call(rpc, (), |_, _| {
-                    under_way.fetch_add(1, Ordering::Relaxed);
-                    std::future::pending()
-                })
-                .await;
-            sent
+    async fn launches_take_turns_and_none_waits_for_a_containerd_that_is_lost() {
+        let connected = BackendStatus::Connected {
+            version: String::new(),
         };
-        let by_runtime = Rpc::launch("containerd.test").by_runtime();
-        let mut calls: FuturesUnordered<_> = (0..3 * RUNTIME_CALLS)
-            .map(|_| hanging(by_runtime))
-            .collect();
-        assert!(poll!(calls.next()).is_pending());
-        assert_eq!(under_way.load(Ordering::Relaxed), RUNTIME_CALLS);
-        let other = pin!(hanging(Rpc::quick("containerd.test")));
-        assert!(poll!(other).is_pending());
-        assert_eq!(under_way.load(Ordering::Relaxed), RUNTIME_CALLS + 1);
-        // Who goes makes room, whether it was answered or not.
-        drop(calls);
-        let next = pin!(hanging(by_runtime));
-        assert!(poll!(next).is_pending());
-        assert_eq!(under_way.load(Ordering::Relaxed), RUNTIME_CALLS + 2);
+        let (status, receiver) = watch::channel(connected);
+        let guarded = connection().guarded_by(receiver);
+        let rpc = Rpc::launch("containerd.test");
+        let mut held = Vec::new();
+        for _ in 0..LAUNCHES {
+            held.push(guarded.launch_turn(rpc).await.unwrap().unwrap());
+        }
+        let mut waiting = pin!(guarded.launch_turn(rpc));
+        assert!(poll!(waiting.as_mut()).is_pending());
+        held.pop();
+        held.push(waiting.await.unwrap().unwrap());
+        let mut next = pin!(guarded.launch_turn(rpc));
+        assert!(poll!(next.as_mut()).is_pending());
+        status.send_replace(BackendStatus::Disconnected {
+            detail: "test".to_owned(),
+        });
+        assert!(matches!(next.await, Err(RpcError::NotSent { .. })));
     }
 
     #[tokio::test]

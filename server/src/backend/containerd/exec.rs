@@ -22,7 +22,7 @@ use crate::model::{ExecId, LaunchFailure, Signal, TerminalSize};
 use crate::oci::runtime_spec;
 
 const EXEC: Rpc = Rpc::launch("containerd.tasks.exec");
-const START: Rpc = Rpc::launch("containerd.tasks.start").by_runtime();
+const START: Rpc = Rpc::launch("containerd.tasks.start");
 
 /// Type of a process in containerd's calls.
 const PROCESS_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Process";

@@ -20,8 +20,8 @@ use crate::model::spec::Network;
 use crate::model::{Container, LaunchFailure};
 use crate::oci::runtime_spec::RuntimeOptions;
 
-const CREATE: Rpc = Rpc::launch("containerd.tasks.create").by_runtime();
-const START: Rpc = Rpc::launch("containerd.tasks.start").by_runtime();
+const CREATE: Rpc = Rpc::launch("containerd.tasks.create");
+const START: Rpc = Rpc::launch("containerd.tasks.start");
 
 /// Two calls: Tasks.Create, Tasks.Start; before them Containers.Update for a container that joins
 /// another's network, whose place is not known earlier; between them Tasks.ResizePty for a terminal
@@ -37,6 +37,8 @@ pub(super) async fn start(
         let pid = start.network_pid.ok_or_else(|| not_running(other))?;
         join_network(backend, container, name, pid).await?;
     }
+    let turn = backend.connection().launch_turn(CREATE).await;
+    let _turn = turn.map_err(|error| error.about("task"))?;
     // Before the first call: the end may come before its answer.
     let expected = backend.runs().expect(name);
     let pid = create(backend, &start, name).await?;

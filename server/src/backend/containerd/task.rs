@@ -20,9 +20,9 @@ use crate::model::spec::Resources;
 use crate::model::{ExecId, Signal, TerminalSize};
 use crate::oci::runtime_spec;
 
-const PAUSE: Rpc = Rpc::quick("containerd.tasks.pause").by_runtime();
-const UPDATE: Rpc = Rpc::quick("containerd.tasks.update").by_runtime();
-const LIST_PIDS: Rpc = Rpc::quick("containerd.tasks.list_pids").by_runtime();
+const PAUSE: Rpc = Rpc::quick("containerd.tasks.pause");
+const UPDATE: Rpc = Rpc::quick("containerd.tasks.update");
+const LIST_PIDS: Rpc = Rpc::quick("containerd.tasks.list_pids");
 
 /// Type of limits in a task's update.
 const RESOURCES_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";

@@ -15,13 +15,14 @@ use crate::backend::SignalScope;
 use crate::model::{ExecId, Signal, TerminalSize};
 
 const CLOSE_IO: Rpc = Rpc::quick("containerd.tasks.close_io");
-const DELETE: Rpc = Rpc::quick("containerd.tasks.delete").by_runtime();
-const DELETE_PROCESS: Rpc = Rpc::quick("containerd.tasks.delete_process").by_runtime();
+// The runtime clears up, and the shim ends.
+const DELETE: Rpc = Rpc::launch("containerd.tasks.delete");
+const DELETE_PROCESS: Rpc = Rpc::quick("containerd.tasks.delete_process");
 const GET: Rpc = Rpc::quick("containerd.tasks.get");
-const KILL: Rpc = Rpc::quick("containerd.tasks.kill").by_runtime();
+const KILL: Rpc = Rpc::quick("containerd.tasks.kill");
 const LIST: Rpc = Rpc::quick("containerd.tasks.list");
 const RESIZE: Rpc = Rpc::quick("containerd.tasks.resize_pty");
-const RESUME: Rpc = Rpc::quick("containerd.tasks.resume").by_runtime();
+const RESUME: Rpc = Rpc::quick("containerd.tasks.resume");
 
 /// The status of a process, `Unknown` also for a number that is none.
 pub(super) fn status_of(process: &Process) -> ProcessStatus {

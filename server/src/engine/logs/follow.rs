@@ -74,7 +74,7 @@ enum Known {
     Departing,
     /// It stopped matching here.
     Left(LogCursor),
-    /// It is deleted and has been read; the journal has not told that yet.
+    /// It is deleted, and there is nothing to be read of it any more; the journal has not told that yet.
     Over,
 }
 
@@ -239,16 +239,19 @@ impl LogsStream {
         let core = &self.engine.core;
         let snapshots = match core.snapshots(&container.to_string()).await {
             Ok(snapshots) => snapshots,
-            Err(Error::ContainerNotFound { .. }) => return Ok(()),
+            Err(Error::ContainerNotFound { .. }) => {
+                self.known.insert(container, Known::Over);
+                return Ok(());
+            }
             Err(error) => return Err(error),
         };
         let source = core.log_source(snapshots);
-        if !source.keeps_log
-            || !self
-                .query
-                .filter
-                .matches(&source.snapshot.borrow().container)
-        {
+        let newest = source.snapshot.borrow().clone();
+        if !source.keeps_log || !self.query.filter.matches(&newest.container) {
+            // Its other events need not be looked at.
+            if newest.gone {
+                self.known.insert(container, Known::Over);
+            }
             return Ok(());
         }
         let log = LogStream::new(source, self.query_of(container, left))?;

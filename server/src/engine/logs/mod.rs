@@ -127,7 +127,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::ContainerNotFound`], [`Error::LogNotFound`], [`Error::LogCursorInvalid`],
-    /// [`Error::LogUnreadable`].
+    /// [`Error::LogUnreadable`], [`Error::Store`].
     pub async fn logs(&self, key: &str, query: LogQuery) -> Result<LogStream, Error> {
         let snapshots = self.core.snapshots(key).await?;
         let mut log = LogStream::new(self.core.log_source(snapshots), query)?;
