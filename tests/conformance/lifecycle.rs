@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use wharf_api::v1::{Container, container::State, event::Type, exit_status::Reason};
+use wharf_api::v1::{
+    Container, PruneContainersRequest, container::State, event::Type, exit_status::Reason,
+};
 
 use crate::harness::events::{self, cause, types};
 use crate::harness::{scenario, spec};
@@ -182,5 +184,44 @@ fn a_deleted_container_frees_its_name_at_once() {
         client.delete("name").await.unwrap();
         let second = client.create("name", &["true"]).await.unwrap();
         assert_ne!(first.id, second.id);
+    });
+}
+
+#[test]
+fn a_prune_says_what_each_container_has_written() {
+    const MEBIBYTE: i64 = 1 << 20;
+    scenario(async |world| {
+        let client = world.up().await;
+        let write = |mebibytes: u32| {
+            format!(
+                "dd if=/dev/zero of=/first bs=1M count={mebibytes} 2>/dev/null; ln /first /second; ln -s / /around; \
+                 truncate -s 1G /hole; echo x > /tmp/in-memory-or-not"
+            )
+        };
+        for (name, mebibytes) in [("three", 3), ("five", 5)] {
+            let args = ["sh", "-c", &write(mebibytes)];
+            client.run(name, &args).await.unwrap();
+            assert_eq!(client.exit_of(name, 1).await.unwrap().code, 0);
+        }
+        client.create("unborn", &["true"]).await.unwrap();
+        for dry_run in [true, false] {
+            let request = client.request(PruneContainersRequest {
+                dry_run,
+                ..Default::default()
+            });
+            let mut told = client
+                .containers()
+                .prune_containers(request)
+                .await
+                .unwrap()
+                .into_inner();
+            for mebibytes in [3, 5] {
+                let bytes = told.message().await.unwrap().unwrap().reclaimed_bytes;
+                let expected = mebibytes * MEBIBYTE..mebibytes * MEBIBYTE + MEBIBYTE / 4;
+                assert!(expected.contains(&bytes), "{bytes} of {mebibytes} MiB");
+            }
+            assert!(told.message().await.unwrap().is_none());
+        }
+        assert_eq!(client.list().await.unwrap().len(), 1);
     });
 }

@@ -82,6 +82,11 @@ pub trait ContainerBackend: Send + Sync {
         containers: &[Arc<Container>],
     ) -> impl Future<Output = Result<Vec<Option<Sample>>, BackendError>> + Send;
 
+    /// What a container's root takes on disk besides its image's layers, in bytes: what its processes have written.
+    /// As much as was there at some time during the call, if they write meanwhile.
+    fn root_bytes(&self, id: ContainerId)
+    -> impl Future<Output = Result<u64, BackendError>> + Send;
+
     /// Takes in an image's content and unpacks its layers; returns the size of the unpacked layers.
     /// All references of `image` name it afterwards. Repeating it is OK.
     fn ingest(

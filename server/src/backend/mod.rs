@@ -149,6 +149,10 @@ impl ContainerBackend for Backend {
         either!(Self, self, backend => backend.usage(containers).await)
     }
 
+    async fn root_bytes(&self, id: ContainerId) -> Result<u64, BackendError> {
+        either!(Self, self, backend => backend.root_bytes(id).await)
+    }
+
     async fn ingest(&self, image: &Image, content: Arc<ImageContent>) -> Result<u64, BackendError> {
         either!(Self, self, backend => backend.ingest(image, content).await)
     }

@@ -144,6 +144,14 @@ impl Engine {
             .collect()
     }
 
+    /// What a container has written to its root, in bytes; `None` if nobody can tell now.
+    pub async fn root_bytes(&self, id: ContainerId) -> Option<u64> {
+        let bytes = self.core.backend.root_bytes(id).await;
+        bytes
+            .inspect_err(|error| tracing::debug!(container = %id, %error, "a root is not measured"))
+            .ok()
+    }
+
     /// Waits for one of `conditions` (never empty; in the request's order) to hold for `run`, or for
     /// the current or latest run if that is 0.
     ///

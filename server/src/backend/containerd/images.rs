@@ -25,6 +25,7 @@ use containerd_client::types::Descriptor as Target;
 use prost_types::FieldMask;
 
 use self::lease::Lease;
+pub(super) use self::unpack::snapshot_bytes;
 use super::connection::{Connection, LAUNCH_DEADLINE, Rpc};
 use super::error::RpcError;
 use crate::backend::BackendError;

@@ -238,6 +238,11 @@ impl ContainerBackend for Containerd {
         containers::delete(self, id).await
     }
 
+    /// One call: Snapshots.Usage.
+    async fn root_bytes(&self, id: ContainerId) -> Result<u64, BackendError> {
+        images::snapshot_bytes(self.connection(), id.to_string()).await
+    }
+
     async fn discard_task(&self, id: ContainerId) -> Result<(), BackendError> {
         let name = self.name(id).await?;
         for name in name.earlier().chain([name]) {

@@ -137,6 +137,11 @@ impl ContainerBackend for Fake {
         .await
     }
 
+    /// Its roots hold nothing.
+    async fn root_bytes(&self, _id: ContainerId) -> Result<u64, BackendError> {
+        Ok(0)
+    }
+
     async fn forget_start(&self, container: &Container) -> Result<(), BackendError> {
         self.call(Operation::ForgetStart, |world| {
             world.discard(container.id);

@@ -295,6 +295,10 @@ impl ContainerBackend for Local {
             .await
     }
 
+    async fn root_bytes(&self, id: ContainerId) -> Result<u64, BackendError> {
+        self.blocking(move |inner| inner.roots.bytes(id)).await
+    }
+
     async fn ingest(&self, image: &Image, content: Arc<ImageContent>) -> Result<u64, BackendError> {
         let image = image.clone();
         self.blocking(move |inner| inner.images.ingest(&image, &content))

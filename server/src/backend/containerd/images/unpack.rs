@@ -43,7 +43,7 @@ pub(super) async fn unpack(
         if !is_there(connection, &layer.chain_id).await? {
             unpack_layer(connection, lease, layer, parent).await?;
         }
-        size += usage(connection, &layer.chain_id).await?;
+        size += snapshot_bytes(connection, layer.chain_id.to_string()).await?;
         parent = Some(&layer.chain_id);
     }
     Ok(size)
@@ -196,10 +196,14 @@ async fn remove(connection: &Connection, key: &str) {
     }
 }
 
-async fn usage(connection: &Connection, chain_id: &Digest) -> Result<u64, BackendError> {
+/// What a snapshot takes besides those it stands on. containerd counts what is in one that is written to.
+pub(in super::super) async fn snapshot_bytes(
+    connection: &Connection,
+    key: String,
+) -> Result<u64, BackendError> {
     let request = UsageRequest {
         snapshotter: SNAPSHOTTER.to_owned(),
-        key: chain_id.to_string(),
+        key,
     };
     let usage = connection
         .call(USAGE, request, |channel, request| async move {

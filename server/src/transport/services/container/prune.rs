@@ -53,13 +53,13 @@ impl Prune {
 
     async fn one(&self, id: ContainerId) -> Result<Option<v1::PruneContainersResponse>, CallError> {
         let container_id = id.to_string();
+        let bytes = self.engine.root_bytes(id).await;
         if self.mode == Mode::Delete && !self.delete(&container_id).await? {
             return Ok(None);
         }
         Ok(Some(v1::PruneContainersResponse {
             container_id,
-            // No backend measures what a root holds yet.
-            reclaimed_bytes: 0,
+            reclaimed_bytes: i64::try_from(bytes.unwrap_or(0)).unwrap_or(i64::MAX),
         }))
     }
 
