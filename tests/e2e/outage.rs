@@ -285,7 +285,8 @@ fn a_mutation_that_meets_a_frozen_containerd_ends_by_its_deadline_and_can_be_rea
         let mut direct = ContainerServiceClient::with_origin(client.direct().await, origin());
         let refusal = answer(direct.pause_container(request).await).unwrap_err();
         assert_eq!(refusal.reason(), ErrorReason::Deadline, "{refusal}");
-        assert!(began.elapsed() < Duration::from_secs(3));
+        // Far below the backend's own.
+        assert!(began.elapsed() < Duration::from_secs(8));
 
         world.containerd.thaw();
         until("the pause goes on", BACK, async || {
