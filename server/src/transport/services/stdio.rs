@@ -40,8 +40,8 @@ use crate::transport::{CallError, Violations, parse, render};
 
 /// How long after a half-close the process sees the end of its input. hyper's client, when its user drops
 /// a call, ends the request's body first and cancels the stream just after it: by then the two frames
-/// are here. `close_stdin` has no such delay.
-const HALF_CLOSE_GRACE: Duration = Duration::from_millis(10);
+/// are here, also if the client's machine is busy (10 ms were seen not to be enough). `close_stdin` has no such delay.
+const HALF_CLOSE_GRACE: Duration = Duration::from_millis(100);
 
 /// A message of a caller that joins a process's streams.
 pub(super) trait Inbound: Send + 'static {
