@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::testing::Server;
 
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// `wharf` with these arguments, for this server.
 pub(crate) fn command(server: &Server, args: &[&str]) -> Command {

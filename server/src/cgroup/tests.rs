@@ -55,7 +55,7 @@ fn inside(cgroup: &Cgroup, script: &str) -> Child {
 }
 
 fn wait_for(mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while !condition() {
         assert!(Instant::now() < deadline, "it does not come about");
         std::thread::yield_now();

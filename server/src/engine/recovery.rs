@@ -156,12 +156,8 @@ impl Recovery {
                             announce(&self.core, EventKind::BackendConnected).await;
                         }
                         self.readiness.send_replace(Readiness::Settled);
-                        // Nobody need wait for this: of thousands of deleted containers there are logs.
-                        let core = self.core.clone();
-                        self.core.spawn(async move {
-                            let stray = sweep::stray_files(&core);
-                            core.shutdown.run_until_cancelled(stray).await;
-                        });
+                        // Nobody waits for this: of thousands of deleted containers there are logs.
+                        sweep::stray_files(&self.core).await;
                     }
                 }
                 // The first try is still under way.

@@ -138,7 +138,7 @@ async fn nothing_is_there_of_a_container_that_never_was() {
     let daemon = Daemon::start();
     let backend = daemon.connected().await;
     let id = ContainerId::generate();
-    let bound = Duration::from_secs(5);
+    let bound = SOON;
     timeout(bound, backend.discard_task(id))
         .await
         .unwrap()

@@ -33,7 +33,7 @@ use wharf_server::model::{
 use crate::image;
 
 /// Longest that anything in these tests may take that is not slow by design.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(120);
 /// The namespace used.
 pub(crate) const NAMESPACE: &str = "wharf";
 
@@ -382,7 +382,7 @@ fn remove_cgroup(path: &Path) {
     for child in subdirectories(path) {
         remove_cgroup(&child);
     }
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while fs::remove_dir(path).is_err() && path.exists() && Instant::now() < deadline {
         let _ = fs::write(path.join("freezer.state"), "THAWED");
         let pids = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();

@@ -18,7 +18,7 @@ use wharf_keeper::protocol::{
 use wharf_keeper::segment::{From, Limits, Next, Output, Positions, ProcessExit, Reader, Start};
 
 /// Nothing that should happen takes longer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) const LIMITS: Limits = Limits {
     segment_bytes: 8 << 20,
