@@ -1,7 +1,6 @@
 //! Ends of runs are seen, whenever they come.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::timeout;
