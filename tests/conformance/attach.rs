@@ -122,7 +122,7 @@ fn a_container_that_was_started_by_itself_can_be_joined_left_and_joined_again_al
 fn a_containers_terminal_takes_sizes_before_and_after_its_start() {
     scenario(async |world| {
         let client = world.up().await;
-        let script = "stty size; trap 'stty size; exit 0' WINCH; while :; do sleep 0.05; done";
+        let script = "trap 'stty size; exit 0' WINCH; stty size; while :; do sleep 0.05; done";
         create(&client, with_terminal(&["sh", "-c", script], 10, 20)).await;
         let resize = |rows, columns| v1::ResizeContainerRequest {
             container: "box".to_owned(),

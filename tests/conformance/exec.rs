@@ -54,7 +54,7 @@ fn a_terminal_has_its_size_from_the_first_instruction_and_takes_another_one() {
         async |world| {
             let client = world.up().await;
             client.run("box", spec::PATIENT).await.unwrap();
-            let script = "stty size; trap 'stty size; exit 0' WINCH; while :; do sleep 0.05; done";
+            let script = "trap 'stty size; exit 0' WINCH; stty size; while :; do sleep 0.05; done";
             let spec = exec_with_terminal(&["sh", "-c", script], 33, 77);
             let mut joined = client.run_exec("box", spec).await.unwrap();
             assert!(joined.attached.terminal);
