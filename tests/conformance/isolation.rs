@@ -19,7 +19,7 @@ use std::fs;
 use std::path::Path;
 
 use wharf_api::v1::{
-    self, BindMount, ContainerSpec, Mount, SeccompUnconfined, Security, mount::Source,
+    self, BindMount, ContainerSpec, Mount, SeccompUnconfined, Security, TmpfsMount, mount::Source,
     security::SeccompProfile,
 };
 
@@ -88,6 +88,15 @@ fn bind(path: &Path, target: &str) -> Mount {
             path: path.to_str().unwrap().to_owned(),
             ..Default::default()
         })),
+        ..Default::default()
+    }
+}
+
+/// A file system in memory.
+fn memory(target: &str) -> Mount {
+    Mount {
+        target: target.to_owned(),
+        source: Some(Source::Tmpfs(TmpfsMount::default())),
         ..Default::default()
     }
 }

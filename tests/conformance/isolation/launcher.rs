@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use sha2::{Digest as _, Sha256};
 use wharf_api::v1::{self, ExecSpec, ProcessSpec};
 
-use super::{directory, exec_said, run, running, start, up, waiting, with_capabilities};
+use super::{directory, exec_said, memory, run, running, start, up, waiting, with_capabilities};
 use crate::harness::streams::exec;
 use crate::harness::wait::so;
 use crate::harness::{Client, binaries, scenario, until};
@@ -174,11 +174,6 @@ fn a_launch_writes_to_nothing_that_a_container_puts_in_its_way() {
         };
         start(&client, "swaps", swaps).await;
         let targets = ["/shared/proc", "/shared/proc/self", "/shared/other"];
-        let memory = |target: &str| v1::Mount {
-            target: target.to_owned(),
-            source: Some(v1::mount::Source::Tmpfs(v1::TmpfsMount::default())),
-            ..Default::default()
-        };
         for round in 0..12 {
             let spec = v1::ContainerSpec {
                 mounts: vec![

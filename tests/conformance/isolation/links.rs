@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use wharf_api::ErrorReason;
-use wharf_api::v1::{ContainerSpec, Mount, TerminalSize, TmpfsMount, mount::Source};
+use wharf_api::v1::{ContainerSpec, TerminalSize};
 
-use super::{bind, directory, probe, run, running, script, up};
+use super::{bind, directory, memory, probe, run, running, script, up};
 use crate::harness::streams::Whole;
 use crate::harness::{Backend, Refusal, by_wharf_alone, not_by_runc, scenario};
 
@@ -156,12 +156,7 @@ fn a_mount_on_a_link_ends_inside_of_the_root() {
             "/absolute/below",
             "/relative/below",
         ] {
-            let memory = Mount {
-                target: target.to_owned(),
-                source: Some(Source::Tmpfs(TmpfsMount::default())),
-                ..Default::default()
-            };
-            for (kind, mount) in [("bind", bind(&shared, target)), ("memory", memory)] {
+            for (kind, mount) in [("bind", bind(&shared, target)), ("memory", memory(target))] {
                 let spec = ContainerSpec {
                     image: "docker.io/library/links:test".to_owned(),
                     mounts: vec![mount],
@@ -198,11 +193,7 @@ fn a_volume_that_turns_to_a_link_while_it_is_mounted_on_leads_nowhere() {
             };
             super::start(&client, "swaps", swaps).await;
             for _ in 0..15 {
-                let below = Mount {
-                    target: "/shared/place/below".to_owned(),
-                    source: Some(Source::Tmpfs(TmpfsMount::default())),
-                    ..Default::default()
-                };
+                let below = memory("/shared/place/below");
                 let spec = ContainerSpec {
                     mounts: vec![bind(&shared, "/shared"), below],
                     ..script("touch /shared/place/below/made")
@@ -302,12 +293,7 @@ fn nothing_is_mounted_over_what_the_kernel_says() {
             });
             client.import(image).await.unwrap();
             for target in ["/settings", "/labels", "/all", "/all/sys", "/plain"] {
-                let memory = Mount {
-                    target: target.to_owned(),
-                    source: Some(Source::Tmpfs(TmpfsMount::default())),
-                    ..Default::default()
-                };
-                for (kind, mount) in [("bind", bind(&shared, target)), ("memory", memory)] {
+                for (kind, mount) in [("bind", bind(&shared, target)), ("memory", memory(target))] {
                     let spec = ContainerSpec {
                         image: "docker.io/library/links:proc".to_owned(),
                         mounts: vec![mount],

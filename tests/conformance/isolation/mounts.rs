@@ -9,7 +9,7 @@ use rustix::mount::{
 };
 use wharf_api::v1::{ContainerSpec, Mount, TmpfsMount, mount::Source};
 
-use super::{bind, directory, exec_said, run, said, script, start, up, waiting};
+use super::{bind, directory, exec_said, memory, run, said, script, start, up, waiting};
 use crate::harness::scenario;
 
 /// A file system in memory on the host, for as long as this lives.
@@ -177,11 +177,7 @@ fn what_is_in_memory_is_not_run_and_is_gone_with_the_run() {
     scenario(async |world| {
         let client = up(world).await;
         let spec = ContainerSpec {
-            mounts: vec![Mount {
-                target: "/memory".to_owned(),
-                source: Some(Source::Tmpfs(TmpfsMount::default())),
-                ..Default::default()
-            }],
+            mounts: vec![memory("/memory")],
             ..script(
                 "cat /bin/busybox > /memory/ls; chmod 755 /memory/ls; ls /memory; /memory/ls && exit 1; :",
             )
@@ -199,11 +195,7 @@ fn a_read_only_root_takes_nothing_and_its_memory_does() {
         let client = up(world).await;
         let spec = ContainerSpec {
             read_only_root: true,
-            mounts: vec![Mount {
-                target: "/tmp".to_owned(),
-                source: Some(Source::Tmpfs(TmpfsMount::default())),
-                ..Default::default()
-            }],
+            mounts: vec![memory("/tmp")],
             ..script(
                 "for place in / /etc /bin /var; do touch $place/x 2>/dev/null && echo $place; done; \
                  touch /tmp/x /dev/shm/x && echo memory; mount -o remount,rw / 2>/dev/null && echo again; :",
