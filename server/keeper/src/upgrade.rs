@@ -25,6 +25,9 @@ use crate::sys;
 
 const PROGRAM: &str = "wharf-keeper";
 
+/// How often sealing is tried.
+const SEAL_ATTEMPTS: u32 = 10;
+
 /// What the process after this one needs to know. It grows by fields with defaults.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct State {
@@ -165,8 +168,15 @@ fn memfd(kind: MemfdFlags) -> io::Result<OwnedFd> {
     }
 }
 
+/// The kernel refuses while anything of it is pinned, as by a processor that has yet to pass on what was just
+/// written. It waits up to 150 ms for that itself (`mm/memfd.c`), which a busy machine can exceed.
 fn seal(file: File) -> io::Result<OwnedFd> {
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    fcntl_add_seals(&file, seals)?;
+    let mut attempts = 1..SEAL_ATTEMPTS;
+    while let Err(error) = fcntl_add_seals(&file, seals) {
+        if error != Errno::BUSY || attempts.next().is_none() {
+            return Err(error.into());
+        }
+    }
     Ok(file.into())
 }
