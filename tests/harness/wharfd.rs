@@ -53,8 +53,11 @@ impl Wharfd {
     /// Starts it without waiting.
     pub fn launch(&mut self) {
         assert!(self.daemon.is_none(), "wharfd runs already");
-        let mut command = Command::new(binaries::wharfd());
+        // Ignored signals are inherited, as below nohup: no container may have them.
+        let mut command = Command::new("env");
         command
+            .arg("--ignore-signal=HUP,QUIT")
+            .arg(binaries::wharfd())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .envs(self.options.environment.iter().cloned())

@@ -134,14 +134,17 @@ pub(crate) fn execute(program: &CStr, args: &Pointers<'_>, env: &Pointers<'_>) -
     last_errno()
 }
 
-/// No signal is blocked, and SIGPIPE acts again: Rust programs ignore it, others do not expect that.
+/// No signal is blocked, and none is ignored: Rust programs ignore SIGPIPE, and whoever started the daemon may have
+/// had it ignore others (`nohup`), which programs would inherit.
 pub(crate) fn reset_signals() {
     let mut none = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: `sigemptyset` initializes the set before it is read. No handler is installed.
     unsafe {
         libc::sigemptyset(none.as_mut_ptr());
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        for signal in 1..=libc::SIGRTMAX() {
+            libc::signal(signal, libc::SIG_DFL);
+        }
     }
 }
 
