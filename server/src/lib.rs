@@ -13,6 +13,7 @@ pub mod files;
 pub mod journal;
 pub mod model;
 pub mod oci;
+pub mod registry;
 pub mod stdio;
 pub mod store;
 mod tarball;

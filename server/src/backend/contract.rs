@@ -20,7 +20,7 @@ use crate::model::{
     Container, ContainerId, Exec, ExecId, Image, LaunchFailure, NetworkUsage, Run, Signal,
     StdioPaths, TerminalSize, Usage,
 };
-use crate::oci::archive::ImageContent;
+use crate::oci::image::ImageContent;
 
 /// What runs containers.
 pub trait ContainerBackend: Send + Sync {

@@ -26,7 +26,7 @@ pub use contract::{
 use crate::model::container::RootMount;
 use crate::model::spec::Resources;
 use crate::model::{Container, ContainerId, ExecId, Image, Signal, TerminalSize};
-use crate::oci::archive::ImageContent;
+use crate::oci::image::ImageContent;
 
 /// The chosen backend.
 #[derive(Debug, Clone)]

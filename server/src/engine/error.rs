@@ -6,7 +6,7 @@ use crate::backend::BackendError;
 use crate::files::FileError;
 use crate::journal::JournalError;
 use crate::model::{Container, Exec, ExecId, ExecState, Run, State};
-use crate::oci::archive::ArchiveError;
+use crate::oci::image::ImageError;
 use crate::oci::process::ProcessError;
 use crate::store::StoreError;
 
@@ -107,7 +107,7 @@ pub enum Error {
     #[error("image {image} is used by {containers}")]
     ImageInUse { image: String, containers: String },
     #[error(transparent)]
-    Archive(#[from] ArchiveError),
+    Archive(#[from] ImageError),
 
     #[error("{error}")]
     File { container: String, error: FileError },

@@ -204,3 +204,23 @@ pub const MAX_PENDING_RESETS: usize = 256;
 pub const MAX_ERROR_RESETS: usize = 1_024;
 /// What is buffered of one answer for a client that does not read.
 pub const MAX_SEND_BUFFER_BYTES: usize = 256 << 10;
+
+/// How long connecting to a registry may take.
+pub const REGISTRY_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a registry may take to begin its answer.
+pub const REGISTRY_RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a transfer may be slower than [`REGISTRY_SLOWEST_BYTES`] a second, by default.
+pub const REGISTRY_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// See [`REGISTRY_STALL_TIMEOUT`].
+pub const REGISTRY_SLOWEST_BYTES: u64 = 1 << 10;
+/// How often something that a registry may do better the next time is tried. An attempt that has moved content does
+/// not count.
+pub const REGISTRY_ATTEMPTS: u32 = 5;
+/// How long is waited before the second attempt; twice as long before each further one.
+pub const REGISTRY_FIRST_DELAY: Duration = Duration::from_millis(250);
+/// The longest that a registry may ask to wait, for its wish to be followed.
+pub const REGISTRY_LONGEST_DELAY: Duration = Duration::from_secs(10);
+/// Layers of one pull (or push) that move at once, as docker has it.
+pub const REGISTRY_TRANSFERS: usize = 3;
+/// How long what a pull has left is kept, for the next one to go on with.
+pub const STAGED_BLOB_AGE: Duration = Duration::from_secs(3_600);

@@ -1,8 +1,8 @@
-//! OCI formats, shared by the backends: image archives, references, account files, the runtime spec.
+//! OCI formats, shared by the backends: images and their archives, references, account files, the runtime spec.
 //! Pure functions of their input; knows only the model.
 
 pub mod accounts;
-pub mod archive;
+pub mod image;
 pub mod process;
 pub mod reference;
 pub mod runtime_spec;

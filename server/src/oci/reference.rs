@@ -5,6 +5,8 @@
 //!
 //! Source: github distribution/reference, reference.go (grammar) and normalize.go (short forms).
 
+use std::fmt;
+
 use thiserror::Error;
 
 use crate::model::Digest;
@@ -105,6 +107,56 @@ pub fn normalize(text: &str) -> Result<String, InvalidReference> {
     let parts = split(text);
     check(&parts)?;
     Ok(parts.join())
+}
+
+/// A reference in its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// Whose registry it is: `docker.io`, `registry.example:5000`.
+    pub domain: String,
+    /// `library/alpine`.
+    pub repository: String,
+    /// What is meant in there.
+    pub version: Version,
+}
+
+/// What of a repository a reference means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Version {
+    /// Whatever has that tag at the time.
+    Tag(String),
+    /// This content. What tag it has is not looked at.
+    Digest(Digest),
+}
+
+impl Reference {
+    /// Reads a reference, in whatever form.
+    ///
+    /// # Errors
+    /// [`InvalidReference`].
+    pub fn parse(text: &str) -> Result<Self, InvalidReference> {
+        let whole = normalize(text)?;
+        let parts = split(&whole);
+        let version = match parts.digest {
+            Some(digest) => Version::Digest(digest.parse().map_err(|_| InvalidReference::Digest)?),
+            None => Version::Tag(parts.tag.unwrap_or(DEFAULT_TAG).to_owned()),
+        };
+        Ok(Self {
+            domain: parts.domain.to_owned(),
+            repository: format!("{}{}", parts.prefix, parts.path),
+            version,
+        })
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.domain, self.repository)?;
+        match &self.version {
+            Version::Tag(tag) => write!(f, ":{tag}"),
+            Version::Digest(digest) => write!(f, "@{digest}"),
+        }
+    }
 }
 
 /// A reference taken apart; nothing is checked yet.

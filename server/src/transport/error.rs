@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::backend::Applied;
 use crate::engine;
 use crate::journal::{Journal, JournalError};
-use crate::oci::archive::ArchiveError;
+use crate::oci::image::ImageError;
 
 /// Why a call did not succeed.
 #[derive(Debug, Clone, Error)]
@@ -173,8 +173,8 @@ impl CallError {
     }
 }
 
-impl From<ArchiveError> for CallError {
-    fn from(error: ArchiveError) -> Self {
+impl From<ImageError> for CallError {
+    fn from(error: ImageError) -> Self {
         Self::Engine(error.into())
     }
 }

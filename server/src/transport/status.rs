@@ -16,7 +16,7 @@ use crate::files::FileError;
 use crate::journal::JournalError;
 use crate::model::limits::MAX_MESSAGE_BYTES;
 use crate::model::{ExecId, Failure, LaunchFailure, State};
-use crate::oci::archive::ArchiveError;
+use crate::oci::image::ImageError;
 use crate::store::StoreError;
 
 impl From<CallError> for Status {
@@ -273,14 +273,14 @@ fn of_journal(error: &JournalError) -> Facts {
     }
 }
 
-fn of_archive(error: &ArchiveError) -> Facts {
+fn of_archive(error: &ImageError) -> Facts {
     match error {
-        ArchiveError::Invalid { problem } => Facts::new(R::ImageInvalid, [("problem", problem)]),
-        ArchiveError::DigestMismatch { expected, actual } => Facts::new(
+        ImageError::Invalid { problem } => Facts::new(R::ImageInvalid, [("problem", problem)]),
+        ImageError::DigestMismatch { expected, actual } => Facts::new(
             R::DigestMismatch,
             [("expected", expected), ("actual", actual)],
         ),
-        ArchiveError::PlatformNotFound {
+        ImageError::PlatformNotFound {
             platform,
             available,
         } => Facts::new(
@@ -291,8 +291,8 @@ fn of_archive(error: &ArchiveError) -> Facts {
                 ("available", available),
             ],
         ),
-        ArchiveError::NoSpace { path } => Facts::new(R::NoSpace, [("path", path)]),
-        ArchiveError::Io { .. } => disk_failed(),
+        ImageError::NoSpace { path } => Facts::new(R::NoSpace, [("path", path)]),
+        ImageError::Io { .. } => disk_failed(),
     }
 }
 

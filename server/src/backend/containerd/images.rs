@@ -31,7 +31,7 @@ use super::error::RpcError;
 use crate::backend::BackendError;
 use crate::model::image::Descriptor;
 use crate::model::{Digest, Image};
-use crate::oci::archive::ImageContent;
+use crate::oci::image::ImageContent;
 
 const CREATE: Rpc = Rpc::quick("containerd.images.create");
 const UPDATE: Rpc = Rpc::quick("containerd.images.update");

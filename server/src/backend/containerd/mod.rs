@@ -53,7 +53,7 @@ pub use self::task::ContainerdTask;
 use super::{BackendError, ContainerBackend, Found, FoundState, FoundTask, Sample, Start, Status};
 use crate::model::container::RootMount;
 use crate::model::{Container, ContainerId, Image, ServerId};
-use crate::oci::archive::ImageContent;
+use crate::oci::image::ImageContent;
 use crate::oci::runtime_spec::{Host, RuntimeOptions};
 
 /// The snapshotter that roots and layers live in.

@@ -32,7 +32,7 @@ use super::{
 use crate::model::container::RootMount;
 use crate::model::spec::Resources;
 use crate::model::{Container, ContainerId, ExecId, Image, Signal, TerminalSize};
-use crate::oci::archive::ImageContent;
+use crate::oci::image::ImageContent;
 
 /// The backend. Clones are the same.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ use crate::backend::{
 };
 use crate::model::container::RootMount;
 use crate::model::{Container, ContainerId, Digest, ExecId, Image, LaunchFailure, Signal, Usage};
-use crate::oci::archive::ImageContent;
+use crate::oci::image::ImageContent;
 
 /// The first pid given out: above what a kernel gives by default, so that no test can hit a real one.
 const FIRST_PID: u32 = 5_000_000;

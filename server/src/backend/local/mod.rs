@@ -44,7 +44,7 @@ use super::{BackendError, ContainerBackend, Found, FoundTask, Sample, Start, Sta
 use crate::cgroup::{Cgroup, Cgroups};
 use crate::model::container::RootMount;
 use crate::model::{Container, ContainerId, Image, Run};
-use crate::oci::archive::ImageContent;
+use crate::oci::image::ImageContent;
 use crate::oci::runtime_spec::RuntimeOptions;
 use crate::oci::seccomp::Filters;
 use crate::stdio::{Directories, Processes};

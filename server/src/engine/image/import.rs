@@ -16,7 +16,7 @@ use crate::engine::idempotency::Claim;
 use crate::engine::{Answer, Call, Engine, Error, ImportImage};
 use crate::model::image::Platform;
 use crate::model::{Cause, Digest, EventKind, Image};
-use crate::oci::archive::{Archive, ArchiveError, ImageContent};
+use crate::oci::image::{Archive, ImageContent, ImageError};
 
 impl Engine {
     /// Takes in an archive: all its images for the platform. References that other images have move
@@ -119,7 +119,7 @@ async fn read(
     platform: Platform,
 ) -> Result<Vec<ImageContent>, Error> {
     let work = move || {
-        std::fs::create_dir_all(&scratch).map_err(|error| ArchiveError::Io {
+        std::fs::create_dir_all(&scratch).map_err(|error| ImageError::Io {
             detail: error.to_string(),
         })?;
         Archive::open(&archive, &scratch)?.images(&platform)

@@ -415,14 +415,14 @@ fn of_what_is_below() -> Vec<Row> {
         (of(E::from(StoreError::Closed)), R::ServerDraining, &[]),
         (of(E::from(unreadable)), R::StateCorrupt, &["path"]),
         (
-            of(ArchiveError::Invalid {
+            of(ImageError::Invalid {
                 problem: s("no index"),
             }),
             R::ImageInvalid,
             &["problem"],
         ),
         (
-            of(ArchiveError::Io { detail: s("d") }),
+            of(ImageError::Io { detail: s("d") }),
             R::HostResources,
             &["resource", "errno"],
         ),

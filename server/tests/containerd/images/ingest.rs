@@ -119,7 +119,7 @@ async fn an_image_that_cannot_be_read_leaves_nothing() {
     let backend = daemon.backend();
     let (image, content) = daemon.read_one(&archive(Some(NAME), &layers()));
     let last = content.layers.last().expect("a layer");
-    let blob = content.blobs.join(last.descriptor.digest.hex());
+    let blob = content.source.file(last).unwrap();
     std::fs::remove_file(blob).expect("removed");
 
     let error = backend
@@ -138,7 +138,7 @@ async fn content_that_was_changed_on_its_way_leaves_nothing() {
     let backend = daemon.backend();
     let (image, content) = daemon.read_one(&archive(Some(NAME), &layers()));
     let last = content.layers.last().expect("a layer");
-    let blob = content.blobs.join(last.descriptor.digest.hex());
+    let blob = content.source.file(last).unwrap();
     let mut bytes = std::fs::read(&blob).expect("read");
     bytes[600] ^= 1;
     std::fs::write(&blob, bytes).expect("written");

@@ -12,7 +12,7 @@ use wharf_server::backend::containerd::Containerd;
 use wharf_server::backend::{BackendError, ContainerBackend};
 use wharf_server::model::Image;
 use wharf_server::model::image::Platform;
-use wharf_server::oci::archive::{Archive, ImageContent};
+use wharf_server::oci::image::{Archive, ImageContent};
 
 use crate::harness::Daemon;
 

@@ -22,7 +22,7 @@ use crate::backend::containerd::connection::{Connection, Rpc, bounded, span};
 use crate::backend::containerd::error::{BACKEND, RpcError};
 use crate::model::Digest;
 use crate::model::image::Descriptor;
-use crate::oci::archive::ImageContent;
+use crate::oci::image::ImageContent;
 
 const INFO: Rpc = Rpc::quick("containerd.content.info");
 const UPDATE: Rpc = Rpc::quick("containerd.content.update");
@@ -42,7 +42,7 @@ pub(super) async fn write(
 ) -> Result<(), BackendError> {
     for layer in &content.layers {
         let (content, opened) = (Arc::clone(content), layer.clone());
-        let open = move || content.open_layer(&opened);
+        let open = move || content.source.open(&opened);
         let diff_id = ("containerd.io/uncompressed", layer.diff_id.to_string());
         let upload = Upload::new(lease, &layer.descriptor, labels([diff_id]));
         upload.run(connection, lease, open).await?;

@@ -19,7 +19,7 @@ use crate::backend::containerd::SNAPSHOTTER;
 use crate::backend::containerd::connection::{Connection, Rpc};
 use crate::backend::containerd::error::{RpcError, protocol};
 use crate::model::Digest;
-use crate::oci::archive::Layer;
+use crate::oci::image::Layer;
 
 const STAT: Rpc = Rpc::quick("containerd.snapshots.stat");
 const USAGE: Rpc = Rpc::quick("containerd.snapshots.usage");

@@ -35,7 +35,7 @@ use self::names::{Name, Names};
 use super::BACKEND;
 use crate::backend::BackendError;
 use crate::model::{Digest, Image, errno};
-use crate::oci::archive::{ImageContent, Layer};
+use crate::oci::image::{ImageContent, Layer};
 
 /// image-spec, "oci-layout file".
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -233,7 +233,7 @@ impl Images {
             kept.insert(digest.clone());
         }
         for layer in &content.layers {
-            let blob = content.open_layer(layer);
+            let blob = content.source.open(layer);
             let blob = blob.map_err(|error| self.failed(&error))?;
             self.add_blob(scratch, &layer.descriptor.digest, blob)?;
             kept.insert(layer.descriptor.digest.clone());
@@ -329,7 +329,7 @@ impl Images {
         }
         fs::create_dir_all(&files).map_err(failed)?;
         let into = OwnedFd::from(File::open(&files).map_err(failed)?);
-        let blob = content.open_layer(layer).map_err(failed)?;
+        let blob = content.source.open(layer).map_err(failed)?;
         let bytes = layer::unpack(blob, into).map_err(|error| self.layer_failed(layer, error))?;
         let record = LayerRecord {
             chain_id: layer.chain_id.clone(),

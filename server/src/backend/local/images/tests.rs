@@ -276,7 +276,7 @@ fn image(place: &Path, reference: &str, layers: &[Vec<u8>]) -> (Image, ImageCont
         process: ImageConfig::default(),
         layers: stack,
         accounts: AccountFiles::default(),
-        blobs: Arc::from(blobs.as_path()),
+        source: Arc::new(Blobs(blobs)),
     };
     (image, content)
 }
@@ -286,6 +286,20 @@ fn descriptor(bytes: &[u8]) -> Descriptor {
         media_type: "application/octet-stream".to_owned(),
         digest: Digest::of(bytes),
         size_bytes: bytes.len() as u64,
+    }
+}
+
+/// Blobs in a directory, each by the hex digits of its digest.
+#[derive(Debug)]
+struct Blobs(PathBuf);
+
+impl LayerSource for Blobs {
+    fn open(&self, layer: &Layer) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(File::open(self.file(layer)?)?))
+    }
+
+    fn file(&self, layer: &Layer) -> io::Result<PathBuf> {
+        Ok(self.0.join(layer.descriptor.digest.hex()))
     }
 }
 

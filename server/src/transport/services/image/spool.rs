@@ -13,7 +13,7 @@ use uuid::Uuid;
 use wharf_api::v1;
 
 use crate::model::{Digest, limits};
-use crate::oci::archive::ArchiveError;
+use crate::oci::image::ImageError;
 use crate::transport::CallError;
 
 /// An archive that is being received.
@@ -142,11 +142,11 @@ impl Spool {
 fn failed(error: &io::Error, path: &Path) -> CallError {
     let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
     let error = if full.contains(&error.kind()) {
-        ArchiveError::NoSpace {
+        ImageError::NoSpace {
             path: path.display().to_string(),
         }
     } else {
-        ArchiveError::Io {
+        ImageError::Io {
             detail: error.to_string(),
         }
     };

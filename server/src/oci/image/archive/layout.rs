@@ -9,13 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::blobs::Blobs;
-use super::content::{self, Found, assemble};
-use super::documents::{self, DescriptorJson, Document, LayoutJson};
-use super::platform::distance;
 use super::unpack::Files;
-use super::{ArchiveError, ImageContent, Offers, invalid};
+use super::{Found, ImageContent, ImageError, Offers, assemble, invalid};
 use crate::model::Digest;
 use crate::model::image::{Descriptor, Platform};
+use crate::oci::image::documents::{self, DescriptorJson, Document, LayoutJson};
+use crate::oci::image::platform::distance;
 use crate::oci::reference;
 
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
@@ -35,7 +34,7 @@ pub(super) fn images(
     files: &Files,
     blobs: &Blobs,
     platform: &Platform,
-) -> Result<Vec<ImageContent>, ArchiveError> {
+) -> Result<Vec<ImageContent>, ImageError> {
     let layout: LayoutJson = documents::parse(&named(files, blobs, "oci-layout")?, "oci-layout")?;
     if !layout.image_layout_version.starts_with("1.") {
         return Err(invalid(format!(
@@ -70,7 +69,7 @@ pub(super) fn images(
 }
 
 /// Reads a document by its name in the archive.
-pub(super) fn named(files: &Files, blobs: &Blobs, name: &str) -> Result<Vec<u8>, ArchiveError> {
+pub(super) fn named(files: &Files, blobs: &Blobs, name: &str) -> Result<Vec<u8>, ImageError> {
     let (digest, size_bytes) = files
         .find(name)
         .ok_or_else(|| invalid(format!("{name} is missing")))?;
@@ -81,7 +80,7 @@ pub(super) fn named(files: &Files, blobs: &Blobs, name: &str) -> Result<Vec<u8>,
     })
 }
 
-fn references(entry: &DescriptorJson) -> Result<BTreeSet<String>, ArchiveError> {
+fn references(entry: &DescriptorJson) -> Result<BTreeSet<String>, ImageError> {
     let whole = |name: &&str| name.contains(['/', ':']);
     let name = match entry.annotation(CONTAINERD_NAME) {
         Some(name) => Some(name),
@@ -107,7 +106,7 @@ impl Search<'_> {
         &mut self,
         entry: &DescriptorJson,
         depth: usize,
-    ) -> Result<Option<(u32, Found)>, ArchiveError> {
+    ) -> Result<Option<(u32, Found)>, ImageError> {
         self.visits += 1;
         if depth > MAX_DEPTH || self.visits > MAX_VISITS {
             return Err(invalid("its indexes are nested too deeply"));
@@ -123,7 +122,7 @@ impl Search<'_> {
         &mut self,
         index: &DescriptorJson,
         depth: usize,
-    ) -> Result<Option<(u32, Found)>, ArchiveError> {
+    ) -> Result<Option<(u32, Found)>, ImageError> {
         let what = format!("index {}", index.digest);
         let json = self.blobs.document(&index.into())?;
         let mut best: Option<(u32, Found)> = None;
@@ -141,7 +140,7 @@ impl Search<'_> {
 
     /// The platform in the index spares reading the manifests of others, which an archive may lack; what
     /// counts in the end is the config's.
-    fn manifest(&mut self, entry: &DescriptorJson) -> Result<Option<(u32, Found)>, ArchiveError> {
+    fn manifest(&mut self, entry: &DescriptorJson) -> Result<Option<(u32, Found)>, ImageError> {
         let said = entry.platform.clone().map(Platform::from);
         let is_other = |said: &Platform| distance(self.platform, said).is_none();
         if let Some(other) = said.filter(is_other) {
@@ -156,7 +155,7 @@ impl Search<'_> {
             return Ok(None);
         }
         let config: Descriptor = (&manifest.config).into();
-        let platform = content::config(self.blobs, &config)?.platform.into();
+        let platform = self.blobs.config(&config)?.platform.into();
         let Some(distance) = distance(self.platform, &platform) else {
             self.offers.add(&platform);
             return Ok(None);

@@ -5,10 +5,11 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use super::blobs::{Blobs, read_error};
-use super::{ArchiveError, invalid};
+use super::blobs::Blobs;
+use super::{ImageError, invalid};
 use crate::model::Digest;
 use crate::model::limits::{MAX_ARCHIVE_BYTES, MAX_PATH_BYTES};
+use crate::oci::image::read_error;
 use crate::tarball::{Entry, Kind, TarReader, decompress};
 
 /// Entries of one archive: each costs a name in memory. An image of 127 layers needs 130.
@@ -59,7 +60,7 @@ impl Files {
         None
     }
 
-    fn insert(&mut self, name: String, named: Named) -> Result<(), ArchiveError> {
+    fn insert(&mut self, name: String, named: Named) -> Result<(), ImageError> {
         if self.names.len() >= MAX_ENTRIES {
             return Err(invalid(format!("it has more than {MAX_ENTRIES} entries")));
         }
@@ -82,7 +83,7 @@ impl Files {
 }
 
 /// Unpacks the archive at `path`, of any compression, into `blobs`.
-pub(super) fn unpack(path: &Path, blobs: &mut Blobs) -> Result<Files, ArchiveError> {
+pub(super) fn unpack(path: &Path, blobs: &mut Blobs) -> Result<Files, ImageError> {
     let file = File::open(path).map_err(|error| read_error(&error))?;
     let (_, plain) = decompress(BufReader::new(file)).map_err(|error| read_error(&error))?;
     let mut tar = TarReader::new(plain.take(MAX_ARCHIVE_BYTES));
@@ -98,7 +99,7 @@ fn take(
     data: &mut impl Read,
     blobs: &mut Blobs,
     files: &mut Files,
-) -> Result<(), ArchiveError> {
+) -> Result<(), ImageError> {
     let name = relative(&entry.path)?;
     match entry.kind {
         Kind::Directory => Ok(()),
@@ -117,9 +118,9 @@ fn take(
 }
 
 /// A blob's name says its digest.
-fn verify(name: &str, actual: &Digest) -> Result<(), ArchiveError> {
+fn verify(name: &str, actual: &Digest) -> Result<(), ImageError> {
     match name.strip_prefix("blobs/sha256/") {
-        Some(expected) if expected != actual.hex() => Err(ArchiveError::DigestMismatch {
+        Some(expected) if expected != actual.hex() => Err(ImageError::DigestMismatch {
             expected: format!("sha256:{expected}"),
             actual: actual.to_string(),
         }),
@@ -128,7 +129,7 @@ fn verify(name: &str, actual: &Digest) -> Result<(), ArchiveError> {
 }
 
 /// The name an entry goes by: relative, plain, and within the archive.
-fn relative(path: &[u8]) -> Result<String, ArchiveError> {
+fn relative(path: &[u8]) -> Result<String, ImageError> {
     let text = name_of(path)?;
     if text.starts_with('/') {
         return Err(invalid(format!("{text:?} is an absolute path")));
@@ -142,7 +143,7 @@ fn relative(path: &[u8]) -> Result<String, ArchiveError> {
 }
 
 /// The name that a symbolic link at `name` leads to.
-fn beside(name: &str, target: &[u8]) -> Result<String, ArchiveError> {
+fn beside(name: &str, target: &[u8]) -> Result<String, ImageError> {
     let text = name_of(target)?;
     let outside = || invalid(format!("{name:?} links to {text:?}, out of the archive"));
     if text.starts_with('/') {
@@ -160,7 +161,7 @@ fn beside(name: &str, target: &[u8]) -> Result<String, ArchiveError> {
     Ok(parts.join("/"))
 }
 
-fn name_of(path: &[u8]) -> Result<&str, ArchiveError> {
+fn name_of(path: &[u8]) -> Result<&str, ImageError> {
     if path.len() > MAX_PATH_BYTES {
         return Err(invalid(format!("a name has {} bytes", path.len())));
     }

@@ -7,12 +7,12 @@ use tar::{EntryType, Header};
 use tempfile::TempDir;
 
 use crate::model::Digest;
-use crate::oci::archive::Archive;
+use crate::oci::image::Archive;
 
 /// An archive that was opened in a scratch directory of its own.
 pub(super) struct Opened {
     pub(super) scratch: TempDir,
-    pub(super) result: Result<Archive, super::ArchiveError>,
+    pub(super) result: Result<Archive, super::ImageError>,
 }
 
 impl Opened {

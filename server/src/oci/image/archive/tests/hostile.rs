@@ -1,5 +1,7 @@
 //! Archives that are broken, or made to break something.
 
+use std::io;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tar::{EntryType, Header};
@@ -9,7 +11,7 @@ use super::*;
 use crate::model::limits::MAX_CONFIG_BYTES;
 
 /// What opening the archive and reading its images ends with.
-fn outcome(bytes: &[u8]) -> Result<usize, ArchiveError> {
+fn outcome(bytes: &[u8]) -> Result<usize, ImageError> {
     let opened = opened(bytes);
     let found = match &opened.result {
         Ok(archive) => archive.images(&linux()).map(|images| images.len()),
@@ -38,7 +40,7 @@ fn assert_only_blobs(scratch: &tempfile::TempDir) {
 #[track_caller]
 fn assert_invalid(bytes: &[u8], part: &str) {
     match outcome(bytes) {
-        Err(ArchiveError::Invalid { problem }) => assert!(problem.contains(part), "{problem}"),
+        Err(ImageError::Invalid { problem }) => assert!(problem.contains(part), "{problem}"),
         other => panic!("{part}: {other:?}"),
     }
 }
@@ -64,7 +66,7 @@ fn names_that_lead_out_are_refused() {
     for name in ["/etc/passwd", "../evil", "blobs/../../evil", ".."] {
         let bytes = with_entry(name, EntryType::Regular, "");
         assert!(
-            matches!(outcome(&bytes), Err(ArchiveError::Invalid { .. })),
+            matches!(outcome(&bytes), Err(ImageError::Invalid { .. })),
             "{name}"
         );
     }
@@ -80,7 +82,7 @@ fn links_that_lead_out_are_refused() {
     ] {
         let bytes = with_entry("blobs/link", kind, target);
         assert!(
-            matches!(outcome(&bytes), Err(ArchiveError::Invalid { .. })),
+            matches!(outcome(&bytes), Err(ImageError::Invalid { .. })),
             "{target}"
         );
     }
@@ -104,7 +106,7 @@ fn devices_are_refused() {
 #[test]
 fn what_is_no_archive_is_refused() {
     for bytes in [&b""[..], b"hello", &[0; 2_048], &gzip(b"hello"), &gzip(b"")] {
-        assert!(matches!(outcome(bytes), Err(ArchiveError::Invalid { .. })));
+        assert!(matches!(outcome(bytes), Err(ImageError::Invalid { .. })));
     }
     assert_invalid(&layer(&[("some", "file")]), "neither");
 }
@@ -126,7 +128,7 @@ fn a_blob_that_is_not_what_its_name_says_is_refused() {
         files[changed].1[0] ^= 1;
         let error = outcome(&archive(&files)).expect_err("changed");
         assert!(
-            matches!(error, ArchiveError::DigestMismatch { .. }),
+            matches!(error, ImageError::DigestMismatch { .. }),
             "{error}"
         );
     }
@@ -143,7 +145,7 @@ fn a_layer_that_is_not_what_the_config_says_is_refused() {
             gzip(&other),
         )
         .layout();
-    let Err(ArchiveError::DigestMismatch { expected, actual }) = outcome(&bytes) else {
+    let Err(ImageError::DigestMismatch { expected, actual }) = outcome(&bytes) else {
         panic!("taken")
     };
     assert_eq!(expected, Digest::of(&plain).as_str());
@@ -212,7 +214,7 @@ fn a_huge_entry_that_does_not_come_is_refused() {
     header.set_cksum();
     let mut bytes = header.as_bytes().to_vec();
     bytes.extend([0; 4_096]);
-    assert!(matches!(outcome(&bytes), Err(ArchiveError::Invalid { .. })));
+    assert!(matches!(outcome(&bytes), Err(ImageError::Invalid { .. })));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::io::Read as _;
 use fixture::{Fixture, gzip, layer, opened};
 
 use super::*;
+use crate::model::Digest;
 
 fn linux() -> Platform {
     Platform {
@@ -66,7 +67,7 @@ fn an_oci_layout_gives_its_image() {
     let chain = format!("{} {}", low.diff_id, Digest::of(&top));
     assert_eq!(high.chain_id, Digest::of(chain.as_bytes()));
     let mut blob = Vec::new();
-    let mut reader = image.open_layer(low).expect("a layer");
+    let mut reader = image.source.open(low).expect("a layer");
     reader.read_to_end(&mut blob).expect("read");
     assert_eq!(blob, gzip(&bottom));
 }
@@ -151,7 +152,7 @@ fn a_nested_index_gives_the_platform_that_was_asked_for() {
     let mut other = linux();
     other.architecture = "s390x".to_owned();
     let error = opened.archive().images(&other).expect_err("not there");
-    let ArchiveError::PlatformNotFound {
+    let ImageError::PlatformNotFound {
         platform,
         available,
     } = error

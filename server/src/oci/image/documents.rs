@@ -1,4 +1,4 @@
-//! The JSON documents of archives, as far as they are needed: OCI indexes, manifests and configs
+//! The JSON documents of images, as far as they are needed: OCI indexes, manifests and configs
 //! (image-spec 1.1), docker's distribution v2 schema 2 forms of the same, and the `manifest.json` of
 //! `docker save` (moby, image/spec/v1.2.md).
 //!
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{ArchiveError, invalid};
+use super::{ImageError, invalid};
 use crate::model::Digest;
 use crate::model::image::{Descriptor, ImageConfig, Platform};
 
@@ -31,18 +31,26 @@ const LAYERS: [&str; 4] = [
     "application/vnd.docker.image.rootfs.foreign.diff.tar",
 ];
 
+/// What a registry may answer when it is asked for an image.
+pub const MANIFEST_TYPES: [&str; 4] = [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST];
+
 /// What a media type says a document is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Document {
+pub enum Document {
+    /// Points at manifests, by platform.
     Index,
+    /// Points at a config and layers.
     Manifest,
+    /// Says how to run an image.
     Config,
     /// Something that is no image.
     Unknown,
 }
 
 impl Document {
-    pub(super) fn of(media_type: &str) -> Self {
+    /// By its media type.
+    #[must_use]
+    pub fn of(media_type: &str) -> Self {
         match media_type {
             OCI_INDEX | DOCKER_INDEX => Self::Index,
             OCI_MANIFEST | DOCKER_MANIFEST => Self::Manifest,
@@ -232,7 +240,40 @@ impl ConfigJson {
     }
 }
 
-pub(super) fn index(json: &[u8], what: &str) -> Result<Vec<DescriptorJson>, ArchiveError> {
+/// One image that an index points at.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its manifest, or a further index.
+    pub descriptor: Descriptor,
+    /// What it runs on, if the index says so.
+    pub platform: Option<Platform>,
+}
+
+impl Entry {
+    /// Reads an index.
+    ///
+    /// # Errors
+    /// [`ImageError::Invalid`] if it is none.
+    pub fn of_index(digest: &Digest, json: &[u8]) -> Result<Vec<Self>, ImageError> {
+        let entries = index(json, &format!("index {digest}"))?;
+        let entries = entries.into_iter().map(|entry| Self {
+            descriptor: (&entry).into(),
+            platform: entry.platform.map(Platform::from),
+        });
+        Ok(entries.collect())
+    }
+}
+
+/// The media type that a document gives itself.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SelfDescribed {
+    /// Optional in OCI documents.
+    #[serde(default)]
+    pub media_type: Option<String>,
+}
+
+pub(super) fn index(json: &[u8], what: &str) -> Result<Vec<DescriptorJson>, ImageError> {
     let index: IndexJson = parse(json, what)?;
     if index.config.is_some() || index.layers.is_some() {
         return Err(invalid(format!("{what} is both an index and a manifest")));
@@ -240,7 +281,7 @@ pub(super) fn index(json: &[u8], what: &str) -> Result<Vec<DescriptorJson>, Arch
     Ok(index.manifests.unwrap_or_default())
 }
 
-pub(super) fn manifest(json: &[u8], what: &str) -> Result<ManifestJson, ArchiveError> {
+pub(super) fn manifest(json: &[u8], what: &str) -> Result<ManifestJson, ImageError> {
     let manifest: ManifestJson = parse(json, what)?;
     if manifest.manifests.is_some() {
         return Err(invalid(format!("{what} is both an index and a manifest")));
@@ -248,6 +289,6 @@ pub(super) fn manifest(json: &[u8], what: &str) -> Result<ManifestJson, ArchiveE
     Ok(manifest)
 }
 
-pub(super) fn parse<T: DeserializeOwned>(json: &[u8], what: &str) -> Result<T, ArchiveError> {
+pub(super) fn parse<T: DeserializeOwned>(json: &[u8], what: &str) -> Result<T, ImageError> {
     serde_json::from_slice(json).map_err(|error| invalid(format!("{what}: {error}")))
 }

@@ -3,7 +3,8 @@
 use crate::model::image::Platform;
 
 /// How well `offered` serves `wanted`: 0 is exactly, larger is worse, `None` not at all.
-pub(super) fn distance(wanted: &Platform, offered: &Platform) -> Option<u32> {
+#[must_use]
+pub fn distance(wanted: &Platform, offered: &Platform) -> Option<u32> {
     if wanted.os != offered.os || wanted.architecture != offered.architecture {
         return None;
     }

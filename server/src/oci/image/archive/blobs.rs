@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{ArchiveError, invalid};
+use super::{ImageError, Layer, invalid};
 use crate::model::Digest;
 use crate::model::image::Descriptor;
 use crate::model::limits::MAX_CONFIG_BYTES;
+use crate::oci::image::documents::{self, ConfigJson};
+use crate::oci::image::{LayerSource, read_error};
 
 /// Where a blob is until its digest is known.
 const INCOMING: &str = "incoming";
@@ -33,12 +35,8 @@ impl Blobs {
         }
     }
 
-    pub(super) fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     /// Keeps what `data` gives; returns what it is.
-    pub(super) fn add(&mut self, data: &mut impl Read) -> Result<(Digest, u64), ArchiveError> {
+    pub(super) fn add(&mut self, data: &mut impl Read) -> Result<(Digest, u64), ImageError> {
         let incoming = self.directory.join(INCOMING);
         let unusable = |error| write_error(&self.directory, &error);
         let mut file = File::create(&incoming).map_err(unusable)?;
@@ -49,7 +47,7 @@ impl Blobs {
     }
 
     /// Opens what `descriptor` points at, which must be there in its size.
-    pub(super) fn open(&self, descriptor: &Descriptor) -> Result<File, ArchiveError> {
+    pub(super) fn open(&self, descriptor: &Descriptor) -> Result<File, ImageError> {
         let digest = &descriptor.digest;
         match self.sizes.get(digest) {
             None => Err(invalid(format!("blob {digest} is missing"))),
@@ -63,7 +61,7 @@ impl Blobs {
     }
 
     /// Reads a JSON document: an index, manifest or config.
-    pub(super) fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, ArchiveError> {
+    pub(super) fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, ImageError> {
         if descriptor.size_bytes > MAX_CONFIG_BYTES as u64 {
             return Err(invalid(format!(
                 "document {} has {} bytes, more than {MAX_CONFIG_BYTES}",
@@ -75,6 +73,36 @@ impl Blobs {
             .read_to_end(&mut bytes)
             .map_err(|error| write_error(&self.directory, &error))?;
         Ok(bytes)
+    }
+
+    /// Reads a config.
+    pub(super) fn config(&self, descriptor: &Descriptor) -> Result<ConfigJson, ImageError> {
+        let what = format!("config {}", descriptor.digest);
+        documents::parse(&self.document(descriptor)?, &what)
+    }
+}
+
+/// The blobs of an archive, for who ingests its images. The archive has verified them.
+#[derive(Debug)]
+pub(super) struct Unpacked {
+    directory: PathBuf,
+}
+
+impl Unpacked {
+    pub(super) fn of(blobs: &Blobs) -> Self {
+        Self {
+            directory: blobs.directory.clone(),
+        }
+    }
+}
+
+impl LayerSource for Unpacked {
+    fn open(&self, layer: &Layer) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(File::open(self.file(layer)?)?))
+    }
+
+    fn file(&self, layer: &Layer) -> io::Result<PathBuf> {
+        Ok(path(&self.directory, &layer.descriptor.digest))
     }
 }
 
@@ -88,7 +116,7 @@ fn copy(
     data: &mut impl Read,
     file: &mut File,
     directory: &Path,
-) -> Result<(Digest, u64), ArchiveError> {
+) -> Result<(Digest, u64), ImageError> {
     let mut hasher = Sha256::new();
     let mut size = 0;
     let mut buffer = vec![0; BUFFER_BYTES];
@@ -107,28 +135,18 @@ fn copy(
     Ok((Digest::from_hash(hasher.finalize().into()), size))
 }
 
-/// What it means that the archive cannot be read.
-pub(super) fn read_error(error: &io::Error) -> ArchiveError {
-    match error.raw_os_error() {
-        Some(_) => ArchiveError::Io {
-            detail: error.to_string(),
-        },
-        None => invalid(error.to_string()),
-    }
-}
-
 /// What it means that the scratch directory cannot be used.
-pub(super) fn write_error(directory: &Path, error: &io::Error) -> ArchiveError {
+pub(super) fn write_error(directory: &Path, error: &io::Error) -> ImageError {
     let is_full = matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     );
     if is_full {
-        ArchiveError::NoSpace {
+        ImageError::NoSpace {
             path: directory.display().to_string(),
         }
     } else {
-        ArchiveError::Io {
+        ImageError::Io {
             detail: error.to_string(),
         }
     }

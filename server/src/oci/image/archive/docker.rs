@@ -5,18 +5,18 @@
 use std::collections::BTreeSet;
 use std::io::Read as _;
 
-use super::blobs::{Blobs, read_error};
-use super::content::{self, Found, assemble};
-use super::documents::{
-    self, DescriptorJson, NewManifestJson, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, SavedImageJson,
-};
+use super::blobs::Blobs;
 use super::layout::named;
-use super::platform::distance;
 use super::unpack::Files;
-use super::{ArchiveError, ImageContent, Offers, invalid};
+use super::{Found, ImageContent, ImageError, Offers, assemble, invalid};
 use crate::model::Digest;
 use crate::model::image::{Descriptor, Platform};
 use crate::model::limits::MAX_LAYERS;
+use crate::oci::image::documents::{
+    self, DescriptorJson, NewManifestJson, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, SavedImageJson,
+};
+use crate::oci::image::platform::distance;
+use crate::oci::image::read_error;
 use crate::oci::reference;
 use crate::tarball::Compression;
 
@@ -34,13 +34,13 @@ pub(super) fn images(
     files: &Files,
     blobs: &Blobs,
     platform: &Platform,
-) -> Result<Vec<ImageContent>, ArchiveError> {
+) -> Result<Vec<ImageContent>, ImageError> {
     let saved: Vec<SavedImageJson> = documents::parse(&named(files, blobs, MANIFEST)?, MANIFEST)?;
     let mut offers = Offers::default();
     let mut images = Vec::new();
     for image in &saved {
         let config = descriptor(files, &image.config, OCI_CONFIG.to_owned())?;
-        let offered = content::config(blobs, &config)?.platform.into();
+        let offered = blobs.config(&config)?.platform.into();
         if distance(platform, &offered).is_none() {
             offers.add(&offered);
             continue;
@@ -59,7 +59,7 @@ fn found(
     blobs: &Blobs,
     image: &SavedImageJson,
     config: Descriptor,
-) -> Result<Found, ArchiveError> {
+) -> Result<Found, ImageError> {
     let names = image.layers.as_deref().unwrap_or_default();
     if names.len() > MAX_LAYERS {
         return Err(invalid(format!("an image has {} layers", names.len())));
@@ -80,7 +80,7 @@ fn found(
     })
 }
 
-fn manifest(config: &Descriptor, layers: &[Descriptor]) -> Result<Vec<u8>, ArchiveError> {
+fn manifest(config: &Descriptor, layers: &[Descriptor]) -> Result<Vec<u8>, ImageError> {
     let manifest = NewManifestJson {
         schema_version: 2,
         media_type: OCI_MANIFEST,
@@ -90,7 +90,7 @@ fn manifest(config: &Descriptor, layers: &[Descriptor]) -> Result<Vec<u8>, Archi
     serde_json::to_vec(&manifest).map_err(|error| invalid(error.to_string()))
 }
 
-fn references(image: &SavedImageJson) -> Result<BTreeSet<String>, ArchiveError> {
+fn references(image: &SavedImageJson) -> Result<BTreeSet<String>, ImageError> {
     let tags = image.repo_tags.iter().flatten();
     tags.filter(|tag| *tag != UNTAGGED)
         .map(|tag| reference::normalize(tag).map_err(|error| invalid(format!("{tag:?}: {error}"))))
@@ -98,7 +98,7 @@ fn references(image: &SavedImageJson) -> Result<BTreeSet<String>, ArchiveError> 
 }
 
 /// Layers are plain as docker writes them; other tools compress them.
-fn layer(files: &Files, blobs: &Blobs, name: &str) -> Result<Descriptor, ArchiveError> {
+fn layer(files: &Files, blobs: &Blobs, name: &str) -> Result<Descriptor, ImageError> {
     let mut layer = descriptor(files, name, OCI_LAYER.to_owned())?;
     let mut start = [0; 4];
     let mut file = blobs.open(&layer)?;
@@ -111,7 +111,7 @@ fn layer(files: &Files, blobs: &Blobs, name: &str) -> Result<Descriptor, Archive
     Ok(layer)
 }
 
-fn descriptor(files: &Files, name: &str, media_type: String) -> Result<Descriptor, ArchiveError> {
+fn descriptor(files: &Files, name: &str, media_type: String) -> Result<Descriptor, ImageError> {
     let (digest, size_bytes) = files
         .find(name)
         .ok_or_else(|| invalid(format!("{name:?} is missing")))?;

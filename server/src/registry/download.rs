@@ -1,0 +1,279 @@
+//! One blob into one file: resumed after breaks, verified at the end.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::CONTENT_RANGE;
+use reqwest::{Response, StatusCode};
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+use super::hosts::{Capability, Host};
+use super::{Patience, RegistryError, Repository};
+use crate::model::Digest;
+use crate::model::image::Descriptor;
+use crate::model::limits::REGISTRY_SLOWEST_BYTES;
+
+const BUFFER: usize = 128 << 10;
+/// Chunks between the network and the disk: some 16 KiB each.
+const CHUNKS_AHEAD: usize = 64;
+/// An attempt that has moved so much does not count as failed.
+const PROGRESS_BYTES: u64 = 64 << 10;
+
+/// A file that is being written, and what is in it.
+#[derive(Debug)]
+pub(super) struct Partial {
+    file: File,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl Partial {
+    /// Goes on with what is there. Blocking.
+    pub(super) fn of(mut file: File) -> io::Result<Self> {
+        let (mut hash, mut bytes) = (Sha256::new(), 0);
+        let mut buffer = vec![0; BUFFER];
+        file.seek(SeekFrom::Start(0))?;
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(Self { file, hash, bytes }),
+                read => {
+                    hash.update(&buffer[..read]);
+                    bytes += read as u64;
+                }
+            }
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.seek(SeekFrom::Start(0))?;
+        (self.hash, self.bytes) = (Sha256::new(), 0);
+        Ok(())
+    }
+
+    fn append(&mut self, data: &[u8]) -> io::Result<()> {
+        self.file.write_all(data)?;
+        self.hash.update(data);
+        self.bytes += data.len() as u64;
+        Ok(())
+    }
+
+    fn digest(&self) -> Digest {
+        Digest::from_hash(self.hash.clone().finalize().into())
+    }
+}
+
+/// Who wants to know how far a download is.
+pub(super) trait Observer: Send + Sync + 'static {
+    /// So many bytes are in the file.
+    fn has(&self, bytes: u64);
+    /// An attempt has failed, and another one follows.
+    fn retries(&self);
+}
+
+/// Downloads what is missing of `blob`.
+pub(super) async fn download<O: Observer + Clone>(
+    repository: &Repository,
+    blob: &Descriptor,
+    mut partial: Partial,
+    directory: &Path,
+    observer: O,
+) -> Result<(), RegistryError> {
+    let mut patience = Patience::default();
+    let hosts: Vec<&Host> = repository.hosts.iter().collect();
+    let hosts: Vec<&Host> = hosts
+        .into_iter()
+        .filter(|host| host.can(Capability::Pull))
+        .collect();
+    let mut turn = 0;
+    loop {
+        if partial.bytes() >= blob.size_bytes {
+            let actual = partial.digest();
+            if partial.bytes() == blob.size_bytes && actual == blob.digest {
+                return Ok(());
+            }
+            partial
+                .clear()
+                .map_err(|error| unwritten(directory, &error))?;
+            observer.has(0);
+            let mismatch = RegistryError::DigestMismatch {
+                expected: blob.digest.to_string(),
+                actual: actual.to_string(),
+            };
+            patience.spend(mismatch).await?;
+            turn += 1;
+        }
+        let Some(host) = hosts.get(turn % hosts.len().max(1)) else {
+            return Err(repository.unavailable("no host of it can be pulled from"));
+        };
+        let before = partial.bytes();
+        let attempt = Attempt {
+            repository,
+            host,
+            blob,
+            directory,
+        };
+        let (after, result) = attempt.run(partial, observer.clone()).await?;
+        partial = after;
+        let Err(error) = result else { continue };
+        if partial.bytes() >= before.saturating_add(PROGRESS_BYTES) {
+            patience.renew();
+        }
+        turn += 1;
+        // A mirror that does not have it is no reason to give up.
+        let is_last = hosts.len() == 1 || turn % hosts.len() == 0;
+        if is_last || error.is_transient() {
+            observer.retries();
+            patience.spend(error).await?;
+        }
+    }
+}
+
+/// One request, and what comes of it.
+struct Attempt<'a> {
+    repository: &'a Repository,
+    host: &'a Host,
+    blob: &'a Descriptor,
+    directory: &'a Path,
+}
+
+impl Attempt<'_> {
+    /// Gives back the file with what it has then; an error outside is the disk's.
+    async fn run<O: Observer>(
+        &self,
+        mut partial: Partial,
+        observer: O,
+    ) -> Result<(Partial, Result<(), RegistryError>), RegistryError> {
+        let response = match self.ask(partial.bytes()).await {
+            Ok(response) => response,
+            Err(error) => return Ok((partial, Err(error))),
+        };
+        let continues = response.status() == StatusCode::PARTIAL_CONTENT
+            && starts_at(&response) == Some(partial.bytes());
+        if partial.bytes() > 0 && !continues {
+            partial
+                .clear()
+                .map_err(|error| unwritten(self.directory, &error))?;
+            observer.has(0);
+            if response.status() != StatusCode::OK {
+                let error = self
+                    .repository
+                    .unavailable("it does not go on where it broke off");
+                return Ok((partial, Err(error)));
+            }
+        }
+        let room = self.blob.size_bytes - partial.bytes();
+        let (chunks, queue) = mpsc::channel(CHUNKS_AHEAD);
+        let write = move || write(partial, queue, &observer);
+        let writing = tokio::task::spawn_blocking(write);
+        let moved = self.receive(response, room, &chunks).await;
+        drop(chunks);
+        let written = writing.await.map_err(|_| RegistryError::Abandoned)?;
+        let partial = written.map_err(|error| unwritten(self.directory, &error))?;
+        Ok((partial, moved))
+    }
+
+    async fn ask(&self, offset: u64) -> Result<Response, RegistryError> {
+        let digest = &self.blob.digest;
+        let response = self.repository.blob_at(self.host, digest, offset).await?;
+        if offset > 0 && response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+            return Ok(response);
+        }
+        self.repository.must_succeed(response, "a blob")
+    }
+
+    async fn receive(
+        &self,
+        mut response: Response,
+        mut room: u64,
+        chunks: &mpsc::Sender<Bytes>,
+    ) -> Result<(), RegistryError> {
+        let mut pace = Pace::new(self.repository.stall_timeout);
+        while room > 0 {
+            let chunk = timeout(pace.left(), response.chunk()).await;
+            let chunk = chunk.map_err(|_| self.repository.unavailable("it stalls"))?;
+            let chunk = chunk.map_err(|error| self.repository.broke_off(&error))?;
+            let Some(mut chunk) = chunk else {
+                return Err(self.repository.unavailable("it breaks off"));
+            };
+            // What is beyond the end is not looked at.
+            chunk.truncate(usize::try_from(room).unwrap_or(usize::MAX));
+            room -= chunk.len() as u64;
+            pace.moved(chunk.len() as u64);
+            if chunks.send(chunk).await.is_err() {
+                // The writer says why.
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn starts_at(response: &Response) -> Option<u64> {
+    let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+    let range = range.strip_prefix("bytes ")?;
+    range.split_once('-')?.0.parse().ok()
+}
+
+fn write(
+    mut partial: Partial,
+    mut queue: mpsc::Receiver<Bytes>,
+    observer: &impl Observer,
+) -> io::Result<Partial> {
+    while let Some(chunk) = queue.blocking_recv() {
+        partial.append(&chunk)?;
+        observer.has(partial.bytes());
+    }
+    Ok(partial)
+}
+
+/// Whether a transfer moves fast enough to be waited for.
+struct Pace {
+    window: Duration,
+    since: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(window: Duration) -> Self {
+        Self {
+            window,
+            since: Instant::now(),
+            bytes: 0,
+        }
+    }
+
+    /// How long the next chunk may take.
+    fn left(&self) -> Duration {
+        self.window.saturating_sub(self.since.elapsed())
+    }
+
+    /// A window ends with enough bytes, and the next one begins.
+    fn moved(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if self.bytes >= REGISTRY_SLOWEST_BYTES * self.window.as_secs().max(1) {
+            *self = Self::new(self.window);
+        }
+    }
+}
+
+pub(super) fn unwritten(directory: &Path, error: &io::Error) -> RegistryError {
+    match Errno::from_io_error(error) {
+        Some(Errno::NOSPC | Errno::DQUOT) => RegistryError::NoSpace {
+            path: directory.display().to_string(),
+        },
+        _ => RegistryError::Io {
+            detail: error.to_string(),
+        },
+    }
+}

@@ -1,0 +1,308 @@
+//! Blobs on their way in: each is downloaded once, whoever wants it, and what is there is gone on with.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use rustix::fs::{FlockOperation, flock};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use super::download::{self, Observer, Partial};
+use super::{Credentials, RegistryError, Repository};
+use crate::model::Digest;
+use crate::model::image::Descriptor;
+use crate::model::limits::STAGED_BLOB_AGE;
+
+/// The directory of blobs that come in.
+///
+/// A file is one blob of one repository: who may not see a repository does not get what another one has begun to
+/// download from it. Credentials are not in its name.
+#[derive(Debug)]
+pub struct Staging {
+    directory: PathBuf,
+    active: Mutex<HashMap<Key, Weak<Download>>>,
+    tasks: TaskTracker,
+}
+
+/// Those with other credentials wait until the file is theirs.
+type Key = (PathBuf, Option<Credentials>);
+
+/// One blob that is being downloaded, or was. The download ends with its last holder.
+#[derive(Debug)]
+pub struct Download {
+    path: PathBuf,
+    state: watch::Receiver<DownloadState>,
+    is_discarded: AtomicBool,
+    runtime: Handle,
+    _ends: DropGuard,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Default)]
+pub struct DownloadState {
+    /// Bytes in the file.
+    pub bytes: u64,
+    /// The last attempt has failed.
+    pub is_retrying: bool,
+    /// How it has ended: the blob is whole and what its digest says, or why not.
+    pub result: Option<Result<(), RegistryError>>,
+}
+
+impl Staging {
+    /// Blobs come into `directory`, which is made if missing.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn open(directory: PathBuf) -> io::Result<Self> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(&directory)?;
+        Ok(Self {
+            directory,
+            active: Mutex::default(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Downloads a blob, or joins who does.
+    pub fn download(&self, repository: &Arc<Repository>, blob: &Descriptor) -> Arc<Download> {
+        let path = self.directory.join(file_name(repository, blob));
+        let key = (path.clone(), repository.credentials.clone());
+        let mut active = self.active.lock();
+        active.retain(|_, download| download.strong_count() > 0);
+        if let Some(download) = active.get(&key).and_then(Weak::upgrade) {
+            let has_failed = matches!(download.state.borrow().result, Some(Err(_)));
+            if !has_failed {
+                return download;
+            }
+        }
+        let download = Arc::new(self.begin(path, repository, blob));
+        active.insert(key, Arc::downgrade(&download));
+        download
+    }
+
+    fn begin(&self, path: PathBuf, repository: &Arc<Repository>, blob: &Descriptor) -> Download {
+        let (state, receiver) = watch::channel(DownloadState::default());
+        let ended = CancellationToken::new();
+        let work = Work {
+            path: path.clone(),
+            directory: self.directory.clone(),
+            repository: Arc::clone(repository),
+            blob: blob.clone(),
+            state: Arc::new(state),
+        };
+        let token = ended.clone();
+        self.tasks.spawn(async move {
+            let state = Arc::clone(&work.state);
+            let result = token.run_until_cancelled(work.run()).await;
+            let result = result.unwrap_or(Err(RegistryError::Abandoned));
+            state.send_modify(|state| state.result = Some(result));
+        });
+        Download {
+            path,
+            state: receiver,
+            is_discarded: AtomicBool::new(false),
+            runtime: Handle::current(),
+            _ends: ended.drop_guard(),
+        }
+    }
+
+    /// Removes what nobody has gone on with for [`STAGED_BLOB_AGE`]. Blocking.
+    pub fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(&self.directory) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let age = entry.metadata().and_then(|metadata| metadata.modified());
+            let age = age.ok().and_then(|modified| modified.elapsed().ok());
+            if age.is_some_and(|age| age > STAGED_BLOB_AGE) {
+                remove_unused(&entry.path());
+            }
+        }
+    }
+}
+
+/// One in use is locked.
+fn remove_unused(path: &Path) {
+    let Ok(file) = File::open(path) else { return };
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        remove(path);
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "a download is not removed");
+    }
+}
+
+fn file_name(repository: &Repository, blob: &Descriptor) -> String {
+    let whose = format!("{}/{}", repository.registry, repository.name);
+    let whose = Digest::of(whose.as_bytes());
+    format!("{}-{}", blob.digest.hex(), &whose.hex()[..16])
+}
+
+struct Work {
+    path: PathBuf,
+    directory: PathBuf,
+    repository: Arc<Repository>,
+    blob: Descriptor,
+    state: Arc<watch::Sender<DownloadState>>,
+}
+
+impl Work {
+    async fn run(self) -> Result<(), RegistryError> {
+        let (path, directory) = (self.path.clone(), self.directory.clone());
+        let open = move || locked(&path).and_then(Partial::of);
+        let opened = tokio::task::spawn_blocking(open).await;
+        let partial = opened
+            .map_err(|_| RegistryError::Abandoned)?
+            .map_err(|error| download::unwritten(&directory, &error))?;
+        let observer = Sender(self.state);
+        observer.has(partial.bytes());
+        download::download(
+            &self.repository,
+            &self.blob,
+            partial,
+            &self.directory,
+            observer,
+        )
+        .await
+    }
+}
+
+#[derive(Clone)]
+struct Sender(Arc<watch::Sender<DownloadState>>);
+
+impl Observer for Sender {
+    fn has(&self, bytes: u64) {
+        self.0.send_modify(|state| {
+            state.bytes = bytes;
+            state.is_retrying = false;
+        });
+    }
+
+    fn retries(&self) {
+        self.0.send_modify(|state| state.is_retrying = true);
+    }
+}
+
+/// The file, for one writer at a time: who was abandoned may still be writing.
+fn locked(path: &Path) -> io::Result<File> {
+    loop {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.mode(0o600).open(path)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        // Unless it was removed meanwhile.
+        match fs::metadata(path) {
+            Ok(there) if there.ino() == file.metadata()?.ino() => return Ok(file),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+impl Download {
+    /// How far it is.
+    pub fn state(&self) -> watch::Receiver<DownloadState> {
+        self.state.clone()
+    }
+
+    /// Nobody will need it any more: its file goes with its last holder. Otherwise it stays for a while, for who goes
+    /// on with it.
+    pub fn discard(&self) {
+        self.is_discarded.store(true, Ordering::Release);
+    }
+
+    /// Reads it while it comes in. Blocking, as are reads.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub fn reader(&self) -> io::Result<impl Read + Send + use<>> {
+        let mut state = self.state.clone();
+        let has_begun = |state: &DownloadState| state.bytes > 0 || state.result.is_some();
+        let begun = self.runtime.block_on(state.wait_for(has_begun));
+        begun.map_err(|_| abandoned())?;
+        Ok(Reader {
+            file: File::open(&self.path)?,
+            at: 0,
+            state: self.state.clone(),
+            runtime: self.runtime.clone(),
+        })
+    }
+
+    /// The file, once it is whole. Blocking.
+    ///
+    /// # Errors
+    /// If the download fails.
+    pub fn file(&self) -> io::Result<PathBuf> {
+        let mut state = self.state.clone();
+        let ended = state.wait_for(|state| state.result.is_some());
+        let ended = self.runtime.block_on(ended).map_err(|_| abandoned())?;
+        match &ended.result {
+            Some(Ok(())) => Ok(self.path.clone()),
+            Some(Err(error)) => Err(io::Error::other(error.clone())),
+            None => Err(abandoned()),
+        }
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        if self.is_discarded.load(Ordering::Acquire) {
+            remove(&self.path);
+        }
+    }
+}
+
+fn abandoned() -> io::Error {
+    io::Error::other(RegistryError::Abandoned)
+}
+
+/// Follows a file that grows. After a break it may shrink, and then has the same again.
+struct Reader {
+    file: File,
+    at: u64,
+    state: watch::Receiver<DownloadState>,
+    runtime: Handle,
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let (bytes, result) = {
+                let state = self.state.borrow_and_update();
+                (state.bytes, state.result.clone())
+            };
+            if let Some(Err(error)) = result {
+                return Err(io::Error::other(error));
+            }
+            let ready = bytes.saturating_sub(self.at);
+            let wanted = buffer
+                .len()
+                .min(usize::try_from(ready).unwrap_or(usize::MAX));
+            if wanted > 0 {
+                let read = self.file.read(&mut buffer[..wanted])?;
+                self.at += read as u64;
+                if read > 0 {
+                    return Ok(read);
+                }
+            } else if result.is_some() {
+                return Ok(0);
+            }
+            self.runtime
+                .block_on(self.state.changed())
+                .map_err(|_| abandoned())?;
+        }
+    }
+}
