@@ -50,8 +50,11 @@ use self::name::{Name, Names};
 use self::observer::Observer;
 use self::runs::Runs;
 pub use self::task::ContainerdTask;
-use super::{BackendError, ContainerBackend, Found, FoundState, FoundTask, Sample, Start, Status};
+use super::{
+    BackendError, BlobStream, ContainerBackend, Found, FoundState, FoundTask, Sample, Start, Status,
+};
 use crate::model::container::RootMount;
+use crate::model::image::Descriptor;
 use crate::model::{Container, ContainerId, Image, ServerId};
 use crate::oci::archive::ImageContent;
 use crate::oci::runtime_spec::{Host, RuntimeOptions};
@@ -280,6 +283,10 @@ impl ContainerBackend for Containerd {
 
     async fn untag(&self, reference: &str) -> Result<(), BackendError> {
         images::untag(self.connection(), reference).await
+    }
+
+    async fn open_blob(&self, blob: &Descriptor) -> Result<BlobStream, BackendError> {
+        images::open_blob(self.connection(), blob).await
     }
 
     fn status(&self) -> watch::Receiver<Status> {

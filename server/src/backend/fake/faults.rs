@@ -36,6 +36,10 @@ pub enum Operation {
     Tag,
     /// `ContainerBackend::untag`.
     Untag,
+    /// `ContainerBackend::open_blob`.
+    OpenBlob,
+    /// A further chunk of an opened blob.
+    ReadBlob,
     /// `Task::kill`.
     Kill,
     /// `Task::pause`.

@@ -40,9 +40,12 @@ use self::images::Images;
 use self::live::Lives;
 use self::roots::Roots;
 pub use self::task::LocalTask;
-use super::{BackendError, ContainerBackend, Found, FoundTask, Sample, Start, Status, network};
+use super::{
+    BackendError, BlobStream, ContainerBackend, Found, FoundTask, Sample, Start, Status, network,
+};
 use crate::cgroup::{Cgroup, Cgroups};
 use crate::model::container::RootMount;
+use crate::model::image::Descriptor;
 use crate::model::{Container, ContainerId, Image, Run};
 use crate::oci::archive::ImageContent;
 use crate::oci::runtime_spec::RuntimeOptions;
@@ -319,6 +322,14 @@ impl ContainerBackend for Local {
             Ok(())
         })
         .await
+    }
+
+    async fn open_blob(&self, blob: &Descriptor) -> Result<BlobStream, BackendError> {
+        let wanted = blob.clone();
+        let file = self
+            .blocking(move |inner| inner.images.open_blob(&wanted))
+            .await?;
+        Ok(images::blob_chunks(blob, file))
     }
 
     fn status(&self) -> watch::Receiver<Status> {

@@ -1,6 +1,7 @@
 //! Images in containerd: taking archives in, and their names.
 
 mod archive;
+mod blobs;
 mod ingest;
 mod names;
 
