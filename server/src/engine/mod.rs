@@ -37,6 +37,7 @@ pub use api::*;
 pub use core::Settings;
 pub use error::Error;
 pub use files::{Download, FileUpload};
+pub use image::Export;
 pub use stats::{ContainerSample, RoundPart, StatsPage, StatsRounds};
 
 pub use crate::backend::proc::ProcessInfo;

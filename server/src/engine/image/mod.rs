@@ -1,8 +1,10 @@
 //! Images: looked up in memory, so that creating a container asks nobody; changed one at a time.
 
+mod export;
 mod import;
 mod index;
 mod references;
 
+pub use export::Export;
 pub(crate) use import::clear_scratch;
 pub(crate) use index::{Images, normalized};

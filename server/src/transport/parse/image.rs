@@ -83,6 +83,24 @@ pub(crate) fn import(start: &v1::ImportImageStart, out: &mut Violations) -> Impo
     }
 }
 
+/// Reads which images are to be archived, and for which platform.
+pub(crate) fn export(
+    request: v1::ExportImageRequest,
+    out: &mut Violations,
+) -> (Vec<String>, Option<Platform>) {
+    let images = Field::new("images");
+    if request.images.is_empty() {
+        images.missing(out);
+    }
+    if images.count(request.images.len(), limits::MAX_EXPORT_IMAGES, out) {
+        for (at, image) in request.images.iter().enumerate() {
+            name::image(image, &images.at(at), out);
+        }
+    }
+    let platform = platform(request.platform, &Field::new("platform"), out);
+    (request.images, platform)
+}
+
 /// Which images somebody wants. Fields are ANDed, references ORed, labels ANDed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ImageFilter {

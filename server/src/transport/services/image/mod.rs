@@ -1,5 +1,6 @@
 //! `ImageService`.
 
+mod export;
 mod import;
 mod list;
 mod spool;
@@ -152,6 +153,11 @@ impl ImageService for Images {
         &self,
         request: Request<v1::ExportImageRequest>,
     ) -> Result<Response<Self::ExportImageStream>, Status> {
-        Err(not_supported(&self.engine, &request))
+        let request = request.into_inner();
+        let (images, platform) = parsed(&self.engine, |out| parse::image::export(request, out))?;
+        let export = self.engine.export_images(&images, platform.as_ref()).await;
+        Ok(Response::new(export::messages(
+            export.map_err(CallError::from)?,
+        )))
     }
 }
