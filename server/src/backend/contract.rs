@@ -19,7 +19,7 @@ use crate::model::container::RootMount;
 use crate::model::image::Descriptor;
 use crate::model::spec::Resources;
 use crate::model::{
-    Container, ContainerId, Exec, ExecId, Image, LaunchFailure, NetworkUsage, Run, Signal,
+    Container, ContainerId, Digest, Exec, ExecId, Image, LaunchFailure, NetworkUsage, Run, Signal,
     StdioPaths, TerminalSize, Usage,
 };
 use crate::oci::archive::ImageContent;
@@ -106,6 +106,13 @@ pub trait ContainerBackend: Send + Sync {
 
     /// Removes a name of an image, and its content with the last one. Repeating it is OK.
     fn untag(&self, reference: &str) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// What an unpacked layer takes on disk besides those below it, in bytes. [`BackendError::ImageContentMissing`] if it
+    /// is not there.
+    fn layer_bytes(
+        &self,
+        chain_id: &Digest,
+    ) -> impl Future<Output = Result<u64, BackendError>> + Send;
 
     /// A manifest, config or layer of an image, as it is stored. [`BackendError::BlobMissing`] if it is not there, or
     /// goes while it is read: only names keep it.

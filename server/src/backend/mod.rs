@@ -28,7 +28,7 @@ pub use contract::{
 use crate::model::container::RootMount;
 use crate::model::image::Descriptor;
 use crate::model::spec::Resources;
-use crate::model::{Container, ContainerId, ExecId, Image, Signal, TerminalSize};
+use crate::model::{Container, ContainerId, Digest, ExecId, Image, Signal, TerminalSize};
 use crate::oci::archive::ImageContent;
 
 /// The chosen backend.
@@ -166,6 +166,10 @@ impl ContainerBackend for Backend {
 
     async fn untag(&self, reference: &str) -> Result<(), BackendError> {
         either!(Self, self, backend => backend.untag(reference).await)
+    }
+
+    async fn layer_bytes(&self, chain_id: &Digest) -> Result<u64, BackendError> {
+        either!(Self, self, backend => backend.layer_bytes(chain_id).await)
     }
 
     async fn open_blob(&self, blob: &Descriptor) -> Result<BlobStream, BackendError> {

@@ -192,6 +192,8 @@ pub const MAX_LAYERS: usize = 127;
 pub const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// See [`RETRY_FIRST`].
 pub const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How long what is on disk is measured for who asks.
+pub const DISK_USAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often leftovers and what has expired are looked for.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 

@@ -55,7 +55,7 @@ use super::{
 };
 use crate::model::container::RootMount;
 use crate::model::image::Descriptor;
-use crate::model::{Container, ContainerId, Image, ServerId};
+use crate::model::{Container, ContainerId, Digest, Image, ServerId};
 use crate::oci::archive::ImageContent;
 use crate::oci::runtime_spec::{Host, RuntimeOptions};
 
@@ -283,6 +283,17 @@ impl ContainerBackend for Containerd {
 
     async fn untag(&self, reference: &str) -> Result<(), BackendError> {
         images::untag(self.connection(), reference).await
+    }
+
+    /// One call: Snapshots.Usage.
+    async fn layer_bytes(&self, chain_id: &Digest) -> Result<u64, BackendError> {
+        let bytes = images::snapshot_bytes(self.connection(), chain_id.to_string()).await;
+        bytes.map_err(|error| match error {
+            BackendError::NotFound { .. } => BackendError::ImageContentMissing {
+                chain_id: chain_id.to_string(),
+            },
+            error => error,
+        })
     }
 
     async fn open_blob(&self, blob: &Descriptor) -> Result<BlobStream, BackendError> {

@@ -33,7 +33,7 @@ use super::{
 use crate::model::container::RootMount;
 use crate::model::image::Descriptor;
 use crate::model::spec::Resources;
-use crate::model::{Container, ContainerId, ExecId, Image, Signal, TerminalSize};
+use crate::model::{Container, ContainerId, Digest, ExecId, Image, Signal, TerminalSize};
 use crate::oci::archive::ImageContent;
 
 /// What is read of a blob at a time.
@@ -211,6 +211,11 @@ impl ContainerBackend for Fake {
             Ok(())
         })
         .await
+    }
+
+    async fn layer_bytes(&self, chain_id: &Digest) -> Result<u64, BackendError> {
+        self.call(Operation::LayerBytes, |world| world.layer_bytes(chain_id))
+            .await
     }
 
     async fn open_blob(&self, blob: &Descriptor) -> Result<BlobStream, BackendError> {

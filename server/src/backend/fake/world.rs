@@ -40,6 +40,8 @@ pub(super) struct World {
     pub(super) images: BTreeMap<String, Digest>,
     /// Blobs of images that have a name, by the ids of the images.
     blobs: HashMap<Digest, HashMap<Digest, Bytes>>,
+    /// What unpacked layers are said to take, by their chain ids.
+    layers: HashMap<Digest, u64>,
     /// Chain ids whose content is gone.
     pub(super) missing_content: HashSet<Digest>,
     /// How the next processes end before their start returns.
@@ -224,11 +226,20 @@ impl World {
             self.images.insert(image.dangling_name(), image.id.clone());
         }
         self.blobs.insert(image.id.clone(), blobs(content));
-        let sizes = content
-            .layers
-            .iter()
-            .map(|layer| layer.descriptor.size_bytes);
-        sizes.sum::<u64>().saturating_mul(UNPACKED_RATIO)
+        let sizes = content.layers.iter().map(|layer| {
+            let size = layer.descriptor.size_bytes.saturating_mul(UNPACKED_RATIO);
+            (layer.chain_id.clone(), size)
+        });
+        let sizes: Vec<_> = sizes.collect();
+        self.layers.extend(sizes.iter().cloned());
+        sizes.into_iter().map(|(_, size)| size).sum()
+    }
+
+    pub(super) fn layer_bytes(&self, chain_id: &Digest) -> Result<u64, BackendError> {
+        let bytes = self.layers.get(chain_id).copied();
+        bytes.ok_or_else(|| BackendError::ImageContentMissing {
+            chain_id: chain_id.to_string(),
+        })
     }
 
     pub(super) fn blob(&self, wanted: &Descriptor) -> Result<Bytes, BackendError> {

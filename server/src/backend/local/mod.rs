@@ -46,7 +46,7 @@ use super::{
 use crate::cgroup::{Cgroup, Cgroups};
 use crate::model::container::RootMount;
 use crate::model::image::Descriptor;
-use crate::model::{Container, ContainerId, Image, Run};
+use crate::model::{Container, ContainerId, Digest, Image, Run};
 use crate::oci::archive::ImageContent;
 use crate::oci::runtime_spec::RuntimeOptions;
 use crate::oci::seccomp::Filters;
@@ -322,6 +322,12 @@ impl ContainerBackend for Local {
             Ok(())
         })
         .await
+    }
+
+    async fn layer_bytes(&self, chain_id: &Digest) -> Result<u64, BackendError> {
+        let chain_id = chain_id.clone();
+        self.blocking(move |inner| inner.images.layer_bytes(&chain_id))
+            .await
     }
 
     async fn open_blob(&self, blob: &Descriptor) -> Result<BlobStream, BackendError> {

@@ -3,8 +3,11 @@
 mod export;
 mod import;
 mod index;
+mod prune;
 mod references;
+mod sizes;
 
 pub use export::Export;
 pub(crate) use import::clear_scratch;
 pub(crate) use index::{Images, normalized};
+pub(super) use sizes::usage;

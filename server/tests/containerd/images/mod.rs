@@ -92,6 +92,7 @@ fn record(content: &ImageContent) -> Image {
         platform: content.platform.clone(),
         content_bytes: 0,
         unpacked_bytes: 0,
+        layers: Vec::new(),
         chain_id: top.chain_id.clone(),
         create_time: SystemTime::now(),
         config: Arc::new(content.process.clone()),

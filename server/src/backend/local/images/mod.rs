@@ -146,6 +146,15 @@ impl Images {
         Ok(())
     }
 
+    /// What an unpacked layer takes.
+    pub(super) fn layer_bytes(&self, chain_id: &Digest) -> Result<u64, BackendError> {
+        let record = self.layer(chain_id);
+        let record = record.ok_or_else(|| BackendError::ImageContentMissing {
+            chain_id: chain_id.to_string(),
+        })?;
+        Ok(record.bytes)
+    }
+
     /// Opens a blob: what is opened can be read to its end, whatever is removed meanwhile.
     pub(super) fn open_blob(&self, blob: &Descriptor) -> Result<File, BackendError> {
         let opened = File::open(self.blob_path(&blob.digest));

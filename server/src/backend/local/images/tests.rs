@@ -261,6 +261,7 @@ fn image(place: &Path, reference: &str, layers: &[Vec<u8>]) -> (Image, ImageCont
         platform: Platform::host(),
         content_bytes: 0,
         unpacked_bytes: 0,
+        layers: Vec::new(),
         chain_id: stack.last().unwrap().chain_id.clone(),
         create_time: std::time::SystemTime::now(),
         config: Arc::default(),

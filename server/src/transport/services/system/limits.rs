@@ -80,9 +80,10 @@ fn counts() -> [(&'static str, u64); 23] {
     ]
 }
 
-fn times() -> [(&'static str, u64); 13] {
+fn times() -> [(&'static str, u64); 14] {
     let seconds = |time: Duration| time.as_secs();
     [
+        ("disk_usage_timeout_seconds", seconds(l::DISK_USAGE_TIMEOUT)),
         ("log_idle_seconds", seconds(l::LOG_IDLE_INTERVAL)),
         ("default_stop_grace_seconds", seconds(l::DEFAULT_STOP_GRACE)),
         ("max_stop_grace_seconds", seconds(l::MAX_STOP_GRACE)),
