@@ -14,10 +14,12 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::blob::BlobStream;
 use crate::model::container::RootMount;
+use crate::model::image::Descriptor;
 use crate::model::spec::Resources;
 use crate::model::{
-    Container, ContainerId, Exec, ExecId, Image, LaunchFailure, NetworkUsage, Run, Signal,
+    Container, ContainerId, Digest, Exec, ExecId, Image, LaunchFailure, NetworkUsage, Run, Signal,
     StdioPaths, TerminalSize, Usage,
 };
 use crate::oci::image::ImageContent;
@@ -104,6 +106,20 @@ pub trait ContainerBackend: Send + Sync {
 
     /// Removes a name of an image, and its content with the last one. Repeating it is OK.
     fn untag(&self, reference: &str) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// What an unpacked layer takes on disk besides those below it, in bytes. [`BackendError::ImageContentMissing`] if it
+    /// is not there.
+    fn layer_bytes(
+        &self,
+        chain_id: &Digest,
+    ) -> impl Future<Output = Result<u64, BackendError>> + Send;
+
+    /// A manifest, config or layer of an image, as it is stored. [`BackendError::BlobMissing`] if it is not there, or
+    /// goes while it is read: only names keep it.
+    fn open_blob(
+        &self,
+        blob: &Descriptor,
+    ) -> impl Future<Output = Result<BlobStream, BackendError>> + Send;
 
     /// Whether the backend can be reached; changes are seen by all receivers.
     fn status(&self) -> watch::Receiver<Status>;
@@ -393,6 +409,12 @@ pub enum BackendError {
         /// Chain id of the top layer.
         chain_id: String,
     },
+    /// A manifest, config or layer is not in the backend any more.
+    #[error("blob {digest} is not in the backend")]
+    BlobMissing {
+        /// Its digest.
+        digest: String,
+    },
     /// The disk is full.
     #[error("no space left on {path}")]
     NoSpace {
@@ -445,6 +467,7 @@ impl BackendError {
             Self::Launch(_)
             | Self::NotFound { .. }
             | Self::ImageContentMissing { .. }
+            | Self::BlobMissing { .. }
             | Self::NoSpace { .. }
             | Self::HostResources { .. }
             | Self::DigestMismatch { .. }

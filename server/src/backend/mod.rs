@@ -3,6 +3,7 @@
 //! `contract` says what a backend must do; the enums here hold whichever was chosen, so that the
 //! engine needs neither generics nor boxes. Knows the model and OCI formats; never the engine.
 
+mod blob;
 pub mod containerd;
 mod contract;
 pub mod fake;
@@ -18,14 +19,16 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+pub use blob::BlobStream;
 pub use contract::{
     Applied, BackendError, ContainerBackend, Exit, Found, FoundState, FoundTask, Process, Sample,
     SignalScope, Start, StartExec, Status, Task, WaitStatus,
 };
 
 use crate::model::container::RootMount;
+use crate::model::image::Descriptor;
 use crate::model::spec::Resources;
-use crate::model::{Container, ContainerId, ExecId, Image, Signal, TerminalSize};
+use crate::model::{Container, ContainerId, Digest, ExecId, Image, Signal, TerminalSize};
 use crate::oci::image::ImageContent;
 
 /// The chosen backend.
@@ -163,6 +166,14 @@ impl ContainerBackend for Backend {
 
     async fn untag(&self, reference: &str) -> Result<(), BackendError> {
         either!(Self, self, backend => backend.untag(reference).await)
+    }
+
+    async fn layer_bytes(&self, chain_id: &Digest) -> Result<u64, BackendError> {
+        either!(Self, self, backend => backend.layer_bytes(chain_id).await)
+    }
+
+    async fn open_blob(&self, blob: &Descriptor) -> Result<BlobStream, BackendError> {
+        either!(Self, self, backend => backend.open_blob(blob).await)
     }
 
     fn status(&self) -> watch::Receiver<Status> {

@@ -23,6 +23,7 @@ mod stats;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod usage;
 pub mod wait;
 pub mod watch;
 
@@ -37,7 +38,9 @@ pub use api::*;
 pub use core::Settings;
 pub use error::Error;
 pub use files::{Download, FileUpload};
+pub use image::Export;
 pub use stats::{ContainerSample, RoundPart, StatsPage, StatsRounds};
+pub use usage::{DiskUsage, Use};
 
 pub use crate::backend::proc::ProcessInfo;
 

@@ -182,6 +182,15 @@ pub struct AccountFiles {
     pub group: String,
 }
 
+/// A layer of an image, as it is stored and as it is unpacked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageLayer {
+    /// The blob as it came.
+    pub blob: Descriptor,
+    /// Names the stack of unpacked layers up to and with this one.
+    pub chain_id: Digest,
+}
+
 /// One image of one platform.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
@@ -197,6 +206,9 @@ pub struct Image {
     pub content_bytes: u64,
     /// Unpacked layers.
     pub unpacked_bytes: u64,
+    /// Its layers, lowest first. None if its record is older than this field: nobody then knows what it shares.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<ImageLayer>,
     /// The top layer's chain id: the parent of the roots made from it.
     pub chain_id: Digest,
     /// When it came here.

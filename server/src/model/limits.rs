@@ -163,6 +163,8 @@ pub const REATTACH_GRACE: Duration = Duration::from_secs(30);
 
 /// Largest archive that can be imported.
 pub const MAX_ARCHIVE_BYTES: u64 = 64 << 30;
+/// Images of one archive that is exported.
+pub const MAX_EXPORT_IMAGES: usize = 100;
 /// Largest piece of an archive or a file in one message.
 pub const MAX_ARCHIVE_CHUNK: usize = 256 << 10;
 /// Directories within each other that are archived or removed: each keeps a descriptor open meanwhile.
@@ -190,6 +192,8 @@ pub const MAX_LAYERS: usize = 127;
 pub const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// See [`RETRY_FIRST`].
 pub const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How long what is on disk is measured for who asks.
+pub const DISK_USAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often leftovers and what has expired are looked for.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 

@@ -72,12 +72,20 @@ pub(super) fn wal_of(database: &Path) -> PathBuf {
     name.into()
 }
 
-/// Removes a database and all that SQLite keeps beside it, as far as they exist.
-pub(super) fn remove_database(database: &Path) -> io::Result<()> {
-    for suffix in ["", "-journal", "-wal", "-shm"] {
+/// A database and all that SQLite keeps beside it; not each need exist.
+pub(super) fn files_of(database: &Path) -> impl Iterator<Item = PathBuf> {
+    let beside = |suffix| {
         let mut name = database.as_os_str().to_owned();
         name.push(suffix);
-        match fs::remove_file(PathBuf::from(name)) {
+        PathBuf::from(name)
+    };
+    ["", "-journal", "-wal", "-shm"].into_iter().map(beside)
+}
+
+/// Removes a database and all that SQLite keeps beside it, as far as they exist.
+pub(super) fn remove_database(database: &Path) -> io::Result<()> {
+    for file in files_of(database) {
+        match fs::remove_file(file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }

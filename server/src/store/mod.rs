@@ -27,7 +27,7 @@ mod transaction;
 mod wal;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,6 +125,12 @@ impl Store {
             thread: Arc::new(WriterThread::start(writer, jobs)?),
         };
         Ok((store, recovered))
+    }
+
+    /// The files that all of it is in; not each is always there.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        directory::files_of(&self.database).collect()
     }
 
     /// This server's identity.

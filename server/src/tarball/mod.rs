@@ -9,4 +9,4 @@ mod writer;
 
 pub(crate) use compression::{Compression, decompress};
 pub(crate) use reader::{Entry, Kind, Metadata, TarReader, Timestamp};
-pub(crate) use writer::{TarWriter, WriteEntry};
+pub(crate) use writer::{BLOCK, TarWriter, WriteEntry, heading, padding};

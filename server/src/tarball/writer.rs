@@ -10,6 +10,8 @@ use tar::{EntryType, Header};
 use super::reader::XATTR_PREFIX;
 use super::{Kind, Metadata, Timestamp};
 
+/// What everything in a tar is padded to; two of zeros are its end.
+pub(crate) const BLOCK: usize = 512;
 /// Largest values that a ustar header holds in octal.
 const MAX_ID: u64 = 0o7_777_777;
 const MAX_NUMBER: u64 = 0o77_777_777_777;
@@ -61,6 +63,22 @@ impl<W: Write> TarWriter<W> {
     pub(crate) fn finish(self) -> io::Result<W> {
         self.builder.into_inner()
     }
+}
+
+/// What stands in front of an entry's data, for who writes that, and what pads it to whole blocks, piece by piece.
+///
+/// # Errors
+/// As [`TarWriter::append`].
+pub(crate) fn heading(entry: &WriteEntry<'_>) -> io::Result<Vec<u8>> {
+    let mut writer = TarWriter::new(Vec::new());
+    writer.append(entry, io::empty())?;
+    Ok(writer.builder.get_ref().clone())
+}
+
+/// How many zeros pad data of `size` bytes.
+pub(crate) fn padding(size: u64) -> usize {
+    // Less than a block.
+    usize::try_from(size.wrapping_neg() % BLOCK as u64).unwrap_or(0)
 }
 
 /// What fits is in the header, for readers that know no pax; the rest is cut there.
@@ -185,6 +203,27 @@ mod tests {
             prop_assert_eq!(read.path, path.as_bytes());
             prop_assert_eq!(read.metadata, metadata);
             prop_assert_eq!(contents, data);
+        }
+    }
+
+    #[test]
+    fn what_is_written_piece_by_piece_is_what_the_writer_writes() {
+        let metadata = Metadata::default();
+        for size in [0_usize, 1, 511, 512, 513] {
+            let data = vec![b'x'; size];
+            let entry = WriteEntry {
+                path: b"piece",
+                kind: Kind::File,
+                link: b"",
+                size: size as u64,
+                metadata: &metadata,
+            };
+            let mut writer = TarWriter::new(Vec::new());
+            writer.append(&entry, data.as_slice()).unwrap();
+            let mut pieces = heading(&entry).unwrap();
+            pieces.extend(&data);
+            pieces.resize(pieces.len() + padding(size as u64) + 2 * BLOCK, 0);
+            assert_eq!(pieces, writer.finish().unwrap());
         }
     }
 

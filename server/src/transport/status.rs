@@ -174,6 +174,7 @@ fn of_backend(error: &BackendError) -> Facts {
         ),
         // The image is as good as gone, and importing it again helps.
         E::ImageContentMissing { chain_id } => Facts::new(R::ImageNotFound, [("image", chain_id)]),
+        E::BlobMissing { digest } => Facts::new(R::ImageNotFound, [("image", digest)]),
         E::NoSpace { path } => Facts::new(R::NoSpace, [("path", path)]),
         E::HostResources { resource, errno } => Facts::new(R::HostResources, [("resource", resource), ("errno", errno)]),
         E::DigestMismatch { expected, actual } => Facts::new(R::DigestMismatch, [("expected", expected), ("actual", actual)]),

@@ -249,11 +249,8 @@ pub async fn deleted_concurrently(client: &Client) -> Refusal {
 }
 
 pub async fn method_not_supported(client: &Client) -> Refusal {
-    let request = v1::GetDiskUsageRequest::default();
-    let refused = client
-        .system()
-        .get_disk_usage(client.request(request))
-        .await;
+    let request = v1::PushImageRequest::default();
+    let refused = client.images().push_image(client.request(request)).await;
     answer(refused).unwrap_err()
 }
 

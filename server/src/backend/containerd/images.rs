@@ -24,6 +24,7 @@ use containerd_client::services::v1::{
 use containerd_client::types::Descriptor as Target;
 use prost_types::FieldMask;
 
+pub(super) use self::content::open as open_blob;
 use self::lease::Lease;
 pub(super) use self::unpack::snapshot_bytes;
 use super::connection::{Connection, LAUNCH_DEADLINE, Rpc};

@@ -50,9 +50,12 @@ use self::name::{Name, Names};
 use self::observer::Observer;
 use self::runs::Runs;
 pub use self::task::ContainerdTask;
-use super::{BackendError, ContainerBackend, Found, FoundState, FoundTask, Sample, Start, Status};
+use super::{
+    BackendError, BlobStream, ContainerBackend, Found, FoundState, FoundTask, Sample, Start, Status,
+};
 use crate::model::container::RootMount;
-use crate::model::{Container, ContainerId, Image, ServerId};
+use crate::model::image::Descriptor;
+use crate::model::{Container, ContainerId, Digest, Image, ServerId};
 use crate::oci::image::ImageContent;
 use crate::oci::runtime_spec::{Host, RuntimeOptions};
 
@@ -280,6 +283,21 @@ impl ContainerBackend for Containerd {
 
     async fn untag(&self, reference: &str) -> Result<(), BackendError> {
         images::untag(self.connection(), reference).await
+    }
+
+    /// One call: Snapshots.Usage.
+    async fn layer_bytes(&self, chain_id: &Digest) -> Result<u64, BackendError> {
+        let bytes = images::snapshot_bytes(self.connection(), chain_id.to_string()).await;
+        bytes.map_err(|error| match error {
+            BackendError::NotFound { .. } => BackendError::ImageContentMissing {
+                chain_id: chain_id.to_string(),
+            },
+            error => error,
+        })
+    }
+
+    async fn open_blob(&self, blob: &Descriptor) -> Result<BlobStream, BackendError> {
+        images::open_blob(self.connection(), blob).await
     }
 
     fn status(&self) -> watch::Receiver<Status> {

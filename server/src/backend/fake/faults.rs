@@ -36,6 +36,12 @@ pub enum Operation {
     Tag,
     /// `ContainerBackend::untag`.
     Untag,
+    /// `ContainerBackend::layer_bytes`.
+    LayerBytes,
+    /// `ContainerBackend::open_blob`.
+    OpenBlob,
+    /// A further chunk of an opened blob.
+    ReadBlob,
     /// `Task::kill`.
     Kill,
     /// `Task::pause`.

@@ -16,6 +16,7 @@ mod world;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -26,13 +27,17 @@ pub use self::faults::{Fault, Hold, Operation, When};
 use self::process::Process;
 use self::world::World;
 use super::{
-    Applied, BackendError, ContainerBackend, Exit, Found, FoundTask, Sample, SignalScope, Start,
-    StartExec, Status, Task,
+    Applied, BackendError, BlobStream, ContainerBackend, Exit, Found, FoundTask, Sample,
+    SignalScope, Start, StartExec, Status, Task, blob,
 };
 use crate::model::container::RootMount;
+use crate::model::image::Descriptor;
 use crate::model::spec::Resources;
-use crate::model::{Container, ContainerId, ExecId, Image, Signal, TerminalSize};
+use crate::model::{Container, ContainerId, Digest, ExecId, Image, Signal, TerminalSize};
 use crate::oci::image::ImageContent;
+
+/// What is read of a blob at a time.
+const BLOB_CHUNK: u64 = 1 << 10;
 
 /// The backend. Clones are the same.
 #[derive(Debug, Clone)]
@@ -93,6 +98,11 @@ impl Fake {
             }
         }
     }
+}
+
+fn part(whole: &Bytes, offset: u64, size: u64) -> Bytes {
+    let place = |at: u64| usize::try_from(at).map_or(whole.len(), |at| at.min(whole.len()));
+    whole.slice(place(offset)..place(offset + size))
 }
 
 impl ContainerBackend for Fake {
@@ -188,6 +198,7 @@ impl ContainerBackend for Fake {
     async fn tag(&self, image: &Image, reference: &str) -> Result<(), BackendError> {
         self.call(Operation::Tag, |world| {
             world.images.insert(reference.to_owned(), image.id.clone());
+            world.drop_nameless_blobs();
             Ok(())
         })
         .await
@@ -196,9 +207,28 @@ impl ContainerBackend for Fake {
     async fn untag(&self, reference: &str) -> Result<(), BackendError> {
         self.call(Operation::Untag, |world| {
             world.images.remove(reference);
+            world.drop_nameless_blobs();
             Ok(())
         })
         .await
+    }
+
+    async fn layer_bytes(&self, chain_id: &Digest) -> Result<u64, BackendError> {
+        self.call(Operation::LayerBytes, |world| world.layer_bytes(chain_id))
+            .await
+    }
+
+    async fn open_blob(&self, blob: &Descriptor) -> Result<BlobStream, BackendError> {
+        self.call(Operation::OpenBlob, |world| world.blob(blob).map(drop))
+            .await?;
+        let (fake, wanted) = (self.clone(), blob.clone());
+        Ok(blob::chunks(blob, BLOB_CHUNK, move |offset, size| {
+            let (fake, wanted) = (fake.clone(), wanted.clone());
+            async move {
+                let whole = fake.call(Operation::ReadBlob, |world| world.blob(&wanted));
+                Ok(part(&whole.await?, offset, size))
+            }
+        }))
     }
 
     fn status(&self) -> watch::Receiver<Status> {

@@ -1,17 +1,20 @@
 //! What exists in the fake, and what acts on it do.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Read;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::faults::Faults;
 use super::process::Process;
 use crate::backend::{
-    BackendError, Found, FoundState, FoundTask, Sample, Start, StartExec, WaitStatus,
+    BackendError, Found, FoundState, FoundTask, Sample, Start, StartExec, WaitStatus, blob,
 };
 use crate::model::container::RootMount;
+use crate::model::image::Descriptor;
 use crate::model::{Container, ContainerId, Digest, ExecId, Image, LaunchFailure, Signal, Usage};
 use crate::oci::image::ImageContent;
 
@@ -35,6 +38,10 @@ pub(super) struct World {
     pub(super) starts: HashMap<ContainerId, Start>,
     /// Ids of configs, by reference.
     pub(super) images: BTreeMap<String, Digest>,
+    /// Blobs of images that have a name, by the ids of the images.
+    blobs: HashMap<Digest, HashMap<Digest, Bytes>>,
+    /// What unpacked layers are said to take, by their chain ids.
+    layers: HashMap<Digest, u64>,
     /// Chain ids whose content is gone.
     pub(super) missing_content: HashSet<Digest>,
     /// How the next processes end before their start returns.
@@ -215,11 +222,36 @@ impl World {
         for reference in &image.references {
             self.images.insert(reference.clone(), image.id.clone());
         }
-        let sizes = content
-            .layers
-            .iter()
-            .map(|layer| layer.descriptor.size_bytes);
-        sizes.sum::<u64>().saturating_mul(UNPACKED_RATIO)
+        if image.references.is_empty() {
+            self.images.insert(image.dangling_name(), image.id.clone());
+        }
+        self.blobs.insert(image.id.clone(), blobs(content));
+        let sizes = content.layers.iter().map(|layer| {
+            let size = layer.descriptor.size_bytes.saturating_mul(UNPACKED_RATIO);
+            (layer.chain_id.clone(), size)
+        });
+        let sizes: Vec<_> = sizes.collect();
+        self.layers.extend(sizes.iter().cloned());
+        sizes.into_iter().map(|(_, size)| size).sum()
+    }
+
+    pub(super) fn layer_bytes(&self, chain_id: &Digest) -> Result<u64, BackendError> {
+        let bytes = self.layers.get(chain_id).copied();
+        bytes.ok_or_else(|| BackendError::ImageContentMissing {
+            chain_id: chain_id.to_string(),
+        })
+    }
+
+    pub(super) fn blob(&self, wanted: &Descriptor) -> Result<Bytes, BackendError> {
+        let mut images = self.blobs.values();
+        let found = images.find_map(|blobs| blobs.get(&wanted.digest));
+        found.cloned().ok_or_else(|| blob::missing(wanted))
+    }
+
+    /// As when garbage is collected after a name has gone or moved.
+    pub(super) fn drop_nameless_blobs(&mut self) {
+        let Self { images, blobs, .. } = self;
+        blobs.retain(|image, _| images.values().any(|named| named == image));
     }
 
     /// Shows the handles of runs what happened while nobody could see it. What happened to execs is seen
@@ -238,6 +270,23 @@ impl World {
         self.pids += 1;
         FIRST_PID + self.pids
     }
+}
+
+/// What can be read of an image: scenarios may have removed their files.
+fn blobs(content: &ImageContent) -> HashMap<Digest, Bytes> {
+    let manifest = Bytes::copy_from_slice(&content.manifest);
+    let config = Bytes::copy_from_slice(content.config_json.as_bytes());
+    let layers = content.layers.iter().filter_map(|layer| {
+        let mut data = Vec::new();
+        let mut blob = content.source.open(layer).ok()?;
+        blob.read_to_end(&mut data).ok()?;
+        Some((layer.descriptor.digest.clone(), data.into()))
+    });
+    let documents = [
+        (content.target.digest.clone(), manifest),
+        (content.config.digest.clone(), config),
+    ];
+    layers.chain(documents).collect()
 }
 
 pub(super) fn is_alive(process: &Process) -> bool {

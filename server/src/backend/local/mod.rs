@@ -40,10 +40,13 @@ use self::images::Images;
 use self::live::Lives;
 use self::roots::Roots;
 pub use self::task::LocalTask;
-use super::{BackendError, ContainerBackend, Found, FoundTask, Sample, Start, Status, network};
+use super::{
+    BackendError, BlobStream, ContainerBackend, Found, FoundTask, Sample, Start, Status, network,
+};
 use crate::cgroup::{Cgroup, Cgroups};
 use crate::model::container::RootMount;
-use crate::model::{Container, ContainerId, Image, Run};
+use crate::model::image::Descriptor;
+use crate::model::{Container, ContainerId, Digest, Image, Run};
 use crate::oci::image::ImageContent;
 use crate::oci::runtime_spec::RuntimeOptions;
 use crate::oci::seccomp::Filters;
@@ -319,6 +322,20 @@ impl ContainerBackend for Local {
             Ok(())
         })
         .await
+    }
+
+    async fn layer_bytes(&self, chain_id: &Digest) -> Result<u64, BackendError> {
+        let chain_id = chain_id.clone();
+        self.blocking(move |inner| inner.images.layer_bytes(&chain_id))
+            .await
+    }
+
+    async fn open_blob(&self, blob: &Descriptor) -> Result<BlobStream, BackendError> {
+        let wanted = blob.clone();
+        let file = self
+            .blocking(move |inner| inner.images.open_blob(&wanted))
+            .await?;
+        Ok(images::blob_chunks(blob, file))
     }
 
     fn status(&self) -> watch::Receiver<Status> {

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 
 use super::images::{Images, storage_failed};
 use crate::backend::BackendError;
+use crate::files;
 use crate::model::container::RootMount;
 use crate::model::{ContainerId, Digest};
 
@@ -229,7 +230,7 @@ impl Roots {
 
     /// What has been written to a root.
     pub(super) fn bytes(&self, id: ContainerId) -> Result<u64, BackendError> {
-        let written = bytes_below(self.root(id).join("upper"));
+        let written = files::bytes_below(self.root(id).join("upper"));
         written.map_err(|error| self.failed(&error))
     }
 
@@ -265,32 +266,6 @@ impl Roots {
     fn failed(&self, error: &io::Error) -> BackendError {
         storage_failed(&self.directory, error)
     }
-}
-
-/// What a directory and all below it take on disk, as du(1) counts: whole blocks, and a file with several names once.
-/// What goes meanwhile does not count.
-fn bytes_below(directory: PathBuf) -> io::Result<u64> {
-    /// stat(2), whatever the file system's own blocks are.
-    const BLOCK: u64 = 512;
-    let mut bytes = 0;
-    let mut counted = HashSet::new();
-    let mut left = vec![directory];
-    while let Some(path) = left.pop() {
-        let metadata = match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            found => found?,
-        };
-        if metadata.nlink() > 1 && !metadata.is_dir() && !counted.insert(metadata.ino()) {
-            continue;
-        }
-        bytes += metadata.blocks() * BLOCK;
-        if metadata.is_dir() {
-            for entry in fs::read_dir(&path)? {
-                left.push(entry?.path());
-            }
-        }
-    }
-    Ok(bytes)
 }
 
 /// What is mounted takes owner and mode of its top directory from the uppermost one: they are to be the image's.

@@ -14,9 +14,9 @@ use crate::engine::commands::Turn;
 use crate::engine::core::Core;
 use crate::engine::idempotency::Claim;
 use crate::engine::{Answer, Call, Engine, Error, ImportImage};
-use crate::model::image::Platform;
+use crate::model::image::{ImageLayer, Platform};
 use crate::model::{Cause, Digest, EventKind, Image};
-use crate::oci::image::{Archive, ImageContent, ImageError};
+use crate::oci::image::{Archive, ImageContent, ImageError, Layer};
 
 impl Engine {
     /// Takes in an archive: all its images for the platform. References that other images have move
@@ -147,6 +147,7 @@ fn describe(content: &ImageContent, asked: Option<&str>) -> Image {
         platform: content.platform.clone(),
         content_bytes: layers + content.config.size_bytes + content.target.size_bytes,
         unpacked_bytes: 0,
+        layers: content.layers.iter().map(stored).collect(),
         chain_id: content
             .layers
             .last()
@@ -155,6 +156,13 @@ fn describe(content: &ImageContent, asked: Option<&str>) -> Image {
         config: Arc::new(content.process.clone()),
         accounts: Arc::new(content.accounts.clone()),
         config_json: content.config_json.clone(),
+    }
+}
+
+fn stored(layer: &Layer) -> ImageLayer {
+    ImageLayer {
+        blob: layer.descriptor.clone(),
+        chain_id: layer.chain_id.clone(),
     }
 }
 

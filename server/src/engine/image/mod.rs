@@ -1,8 +1,13 @@
 //! Images: looked up in memory, so that creating a container asks nobody; changed one at a time.
 
+mod export;
 mod import;
 mod index;
+mod prune;
 mod references;
+mod sizes;
 
+pub use export::Export;
 pub(crate) use import::clear_scratch;
 pub(crate) use index::{Images, normalized};
+pub(super) use sizes::usage;

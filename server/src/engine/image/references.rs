@@ -102,20 +102,31 @@ async fn delete(core: &Core, cause: Cause, key: &str, force: bool) -> Result<Del
         refuse_if_used(core, &image)?;
     }
     core.require_backend()?;
-    for name in untagged
-        .iter()
-        .cloned()
-        .chain(last.then(|| image.dangling_name()))
-    {
-        core.backend.untag(&name).await?;
-    }
-    forget_names(core, &image, &untagged, Some(cause), last).await?;
+    remove(core, cause, &image, &untagged).await?;
     let deleted = if last {
         vec![image.id.to_string()]
     } else {
         Vec::new()
     };
     Ok(DeletedImage { untagged, deleted })
+}
+
+/// Takes names from an image, and with the last one removes it.
+pub(super) async fn remove(
+    core: &Core,
+    cause: Cause,
+    image: &Image,
+    names: &[String],
+) -> Result<(), Error> {
+    let last = names.len() == image.references.len();
+    for name in names
+        .iter()
+        .cloned()
+        .chain(last.then(|| image.dangling_name()))
+    {
+        core.backend.untag(&name).await?;
+    }
+    forget_names(core, image, names, Some(cause), last).await
 }
 
 /// The references that a deletion by `key` takes away.

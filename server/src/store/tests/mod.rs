@@ -199,6 +199,7 @@ pub(crate) fn image(name: &str) -> Image {
         platform: Platform::host(),
         content_bytes: 1,
         unpacked_bytes: 2,
+        layers: Vec::new(),
         chain_id: id,
         create_time: second(1),
         config: Arc::new(ImageConfig::default()),

@@ -83,6 +83,24 @@ pub(crate) fn import(start: &v1::ImportImageStart, out: &mut Violations) -> Impo
     }
 }
 
+/// Reads which images are to be archived, and for which platform.
+pub(crate) fn export(
+    request: v1::ExportImageRequest,
+    out: &mut Violations,
+) -> (Vec<String>, Option<Platform>) {
+    let images = Field::new("images");
+    if request.images.is_empty() {
+        images.missing(out);
+    }
+    if images.count(request.images.len(), limits::MAX_EXPORT_IMAGES, out) {
+        for (at, image) in request.images.iter().enumerate() {
+            name::image(image, &images.at(at), out);
+        }
+    }
+    let platform = platform(request.platform, &Field::new("platform"), out);
+    (request.images, platform)
+}
+
 /// Which images somebody wants. Fields are ANDed, references ORed, labels ANDed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ImageFilter {
@@ -101,8 +119,26 @@ enum Pattern {
 }
 
 pub(crate) fn list(request: v1::ListImagesRequest, out: &mut Violations) -> ImageFilter {
+    wanted(request.filter, &Field::new("filter"), out)
+}
+
+/// Reads which unused images are to go; dangling ones, unless it says otherwise.
+pub(crate) fn prune(request: v1::PruneImagesRequest, out: &mut Violations) -> ImageFilter {
     let field = Field::new("filter");
-    let filter = request.filter.unwrap_or_default();
+    let filter = wanted(request.filter, &field, out);
+    if filter.unused == Some(false) {
+        let unused = field.child("unused");
+        unused.reject(reason::CONFLICT, "only unused images are pruned", out);
+    }
+    ImageFilter {
+        dangling: filter.dangling.or(Some(true)),
+        unused: Some(true),
+        ..filter
+    }
+}
+
+fn wanted(filter: Option<v1::ImageFilter>, field: &Field<'_>, out: &mut Violations) -> ImageFilter {
+    let filter = filter.unwrap_or_default();
     ImageFilter {
         references: filter::values(filter.references, &field.child("references"), out, pattern),
         labels: labels::wanted(filter.labels, &field.child("labels"), out),

@@ -46,6 +46,21 @@ use crate::model::limits::MAX_MESSAGE_BYTES;
 /// What a server-streaming call answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
+/// Whether a prune deletes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PruneMode {
+    /// Delete and report.
+    Delete,
+    /// Report only.
+    DryRun,
+}
+
+impl PruneMode {
+    fn of(dry_run: bool) -> Self {
+        if dry_run { Self::DryRun } else { Self::Delete }
+    }
+}
+
 /// What the services need.
 #[derive(Debug, Clone)]
 pub struct Setup {

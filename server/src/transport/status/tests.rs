@@ -355,6 +355,7 @@ fn of_what_is_below() -> Vec<Row> {
         message: s("m"),
     };
     let missing = BackendError::ImageContentMissing { chain_id: s("c") };
+    let blob = BackendError::BlobMissing { digest: s("d") };
     let full = || StoreError::NoSpace { path: s("p") };
     let corrupt = StoreError::Corrupt {
         path: s("p"),
@@ -392,6 +393,7 @@ fn of_what_is_below() -> Vec<Row> {
             &["backend", "backendCode", "backendMessage"],
         ),
         (of(E::from(missing)), R::ImageNotFound, &["image"]),
+        (of(E::from(blob)), R::ImageNotFound, &["image"]),
         // The container that it names is another than the one to be launched.
         (
             launch(LaunchFailure::NetworkContainerNotRunning {

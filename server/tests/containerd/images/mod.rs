@@ -1,6 +1,7 @@
 //! Images in containerd: taking archives in, and their names.
 
 mod archive;
+mod blobs;
 mod ingest;
 mod names;
 
@@ -91,6 +92,7 @@ fn record(content: &ImageContent) -> Image {
         platform: content.platform.clone(),
         content_bytes: 0,
         unpacked_bytes: 0,
+        layers: Vec::new(),
         chain_id: top.chain_id.clone(),
         create_time: SystemTime::now(),
         config: Arc::new(content.process.clone()),

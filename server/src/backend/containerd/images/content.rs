@@ -1,13 +1,14 @@
-//! Blobs on their way into containerd's content store, with the labels that keep them there.
+//! Blobs on their way into containerd's content store, with the labels that keep them there, and out of it again.
 
 use std::collections::HashMap;
 use std::future;
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
 use containerd_client::services::v1::content_client::ContentClient;
 use containerd_client::services::v1::{
-    Info, InfoRequest, UpdateRequest, WriteAction, WriteContentRequest,
+    Info, InfoRequest, ReadContentRequest, UpdateRequest, WriteAction, WriteContentRequest,
 };
 use futures_util::stream::{self, Stream, StreamExt as _};
 use parking_lot::Mutex;
@@ -17,8 +18,9 @@ use tracing::Instrument as _;
 use super::lease::Lease;
 use super::moving;
 use crate::backend::BackendError;
+use crate::backend::blob::{self, BlobStream};
 use crate::backend::containerd::SNAPSHOTTER;
-use crate::backend::containerd::connection::{Connection, Rpc, bounded, span};
+use crate::backend::containerd::connection::{Connection, Rpc, bounded, max_answer, span};
 use crate::backend::containerd::error::{BACKEND, RpcError};
 use crate::model::Digest;
 use crate::model::image::Descriptor;
@@ -26,6 +28,7 @@ use crate::oci::image::ImageContent;
 
 const INFO: Rpc = Rpc::quick("containerd.content.info");
 const UPDATE: Rpc = Rpc::quick("containerd.content.update");
+const READ: Rpc = Rpc::quick("containerd.content.read");
 const WRITE: &str = "containerd.content.write";
 
 /// Data of one message; containerd takes at most 16 MiB.
@@ -58,11 +61,68 @@ pub(super) async fn write(
     upload.run(connection, lease, open).await
 }
 
+/// Opens a blob. One call, and one for each chunk.
+pub(in super::super) async fn open(
+    connection: &Connection,
+    descriptor: &Descriptor,
+) -> Result<BlobStream, BackendError> {
+    match info(connection, &descriptor.digest).await? {
+        None => return Err(blob::missing(descriptor)),
+        Some(info) => {
+            let size = u64::try_from(info.size).unwrap_or(0);
+            if size != descriptor.size_bytes {
+                return Err(blob::wrong_size(descriptor, size));
+            }
+        }
+    }
+    let (connection, wanted) = (connection.clone(), descriptor.clone());
+    let read = move |offset, size| read(connection.clone(), wanted.clone(), offset, size);
+    Ok(blob::chunks(descriptor, CHUNK_BYTES as u64, read))
+}
+
+/// A chunk is a call of its own: one for all of a blob would last as long as its slowest reader, and what that does not
+/// take would fill the connection for others.
+async fn read(
+    connection: Connection,
+    descriptor: Descriptor,
+    offset: u64,
+    size: u64,
+) -> Result<Bytes, BackendError> {
+    let message = ReadContentRequest {
+        digest: descriptor.digest.to_string(),
+        offset: i64::try_from(offset).unwrap_or(i64::MAX),
+        size: i64::try_from(size).unwrap_or(i64::MAX),
+    };
+    let exchange = async {
+        let request = connection.request(message, None);
+        let client = ContentClient::new(connection.content());
+        let mut client = client.max_decoding_message_size(max_answer());
+        let mut answers = client.read(request).await?.into_inner();
+        let mut data = BytesMut::new();
+        while let Some(answer) = answers.message().await? {
+            data.extend_from_slice(&answer.data);
+        }
+        Ok(tonic::Response::new(data.freeze()))
+    };
+    let data = async {
+        connection.check(READ)?;
+        bounded(READ, exchange).instrument(span(READ)).await
+    };
+    data.await.map_err(|error| match error {
+        error if error.is_not_found() => blob::missing(&descriptor),
+        error => error.about("content"),
+    })
+}
+
 /// Whether a blob is in the store.
 pub(super) async fn is_there(
     connection: &Connection,
     digest: &Digest,
 ) -> Result<bool, BackendError> {
+    Ok(info(connection, digest).await?.is_some())
+}
+
+async fn info(connection: &Connection, digest: &Digest) -> Result<Option<Info>, BackendError> {
     let request = InfoRequest {
         digest: digest.to_string(),
     };
@@ -72,8 +132,8 @@ pub(super) async fn is_there(
         })
         .await;
     match info {
-        Ok(_) => Ok(true),
-        Err(error) if error.is_not_found() => Ok(false),
+        Ok(answer) => Ok(answer.info),
+        Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error.about("content")),
     }
 }

@@ -21,10 +21,12 @@ use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -34,6 +36,8 @@ use self::layer::LayerError;
 use self::names::{Name, Names};
 use super::BACKEND;
 use crate::backend::BackendError;
+use crate::backend::blob::{self, BlobStream};
+use crate::model::image::Descriptor;
 use crate::model::{Digest, Image, errno};
 use crate::oci::image::{ImageContent, Layer};
 
@@ -42,6 +46,8 @@ const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 /// Digits of a chain id that name a layer's directory: paths of all layers must fit into one page.
 const LAYER_DIGITS: usize = 32;
 const BUFFER: usize = 128 << 10;
+/// What is read of a blob at a time.
+const BLOB_CHUNK: u64 = 256 << 10;
 
 /// The image store of one state directory.
 #[derive(Debug)]
@@ -138,6 +144,29 @@ impl Images {
         removed.map_err(|error| self.failed(&error))?;
         self.is_dirty.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// What an unpacked layer takes.
+    pub(super) fn layer_bytes(&self, chain_id: &Digest) -> Result<u64, BackendError> {
+        let record = self.layer(chain_id);
+        let record = record.ok_or_else(|| BackendError::ImageContentMissing {
+            chain_id: chain_id.to_string(),
+        })?;
+        Ok(record.bytes)
+    }
+
+    /// Opens a blob: what is opened can be read to its end, whatever is removed meanwhile.
+    pub(super) fn open_blob(&self, blob: &Descriptor) -> Result<File, BackendError> {
+        let opened = File::open(self.blob_path(&blob.digest));
+        let file = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => blob::missing(blob),
+            _ => self.failed(&error),
+        })?;
+        let size = file.metadata().map_err(|error| self.failed(&error))?.len();
+        if size != blob.size_bytes {
+            return Err(blob::wrong_size(blob, size));
+        }
+        Ok(file)
     }
 
     /// Moves a name. An image that it has named until now keeps its content under its dangling name.
@@ -395,6 +424,24 @@ impl Images {
     fn failed(&self, error: &io::Error) -> BackendError {
         storage_failed(&self.directory, error)
     }
+}
+
+/// Reads an opened blob, on threads that may block.
+pub(super) fn blob_chunks(blob: &Descriptor, file: File) -> BlobStream {
+    let file = Arc::new(file);
+    blob::chunks(blob, BLOB_CHUNK, move |offset, size| {
+        let file = Arc::clone(&file);
+        let read = move || -> io::Result<Bytes> {
+            let mut data = vec![0; usize::try_from(size).map_err(io::Error::other)?];
+            file.read_exact_at(&mut data, offset)?;
+            Ok(data.into())
+        };
+        async move {
+            let read = tokio::task::spawn_blocking(read).await;
+            let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
+            read.map_err(|error| storage_failed(Path::new("content"), &error))
+        }
+    })
 }
 
 /// Makes what is missing of a store, and removes what was being written.

@@ -5,6 +5,7 @@ use std::io::Cursor;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::sync::Arc;
 
+use futures_util::TryStreamExt;
 use rustix::fs::getxattr;
 use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
@@ -260,6 +261,7 @@ fn image(place: &Path, reference: &str, layers: &[Vec<u8>]) -> (Image, ImageCont
         platform: Platform::host(),
         content_bytes: 0,
         unpacked_bytes: 0,
+        layers: Vec::new(),
         chain_id: stack.last().unwrap().chain_id.clone(),
         create_time: std::time::SystemTime::now(),
         config: Arc::default(),
@@ -480,4 +482,35 @@ fn what_was_being_written_is_gone_after_a_restart() {
     again.collect(|| store.roots.layers_in_use());
     assert_eq!((store.count("incoming"), store.count("layers")), (0, 1));
     again.tag(&image, "still:1").unwrap();
+}
+
+#[tokio::test]
+async fn a_blob_that_is_open_is_read_to_its_end_after_its_image_has_gone() {
+    let store = Store::new();
+    let large = layer(&[("large", FILE, &"0123456789abcdef".repeat(1 << 15))]);
+    store.ingest("large:1", std::slice::from_ref(&large));
+    let blob = descriptor(&large);
+    let file = store.images.open_blob(&blob).unwrap();
+    store.images.untag("large:1").unwrap();
+    store.collect();
+    let chunks: Vec<Bytes> = blob_chunks(&blob, file).try_collect().await.unwrap();
+    assert!(chunks.len() > 1 && chunks.concat() == large);
+    let gone = store.images.open_blob(&blob);
+    assert!(matches!(gone, Err(BackendError::BlobMissing { .. })));
+}
+
+#[tokio::test]
+async fn a_blob_that_was_cut_off_on_disk_is_not_taken_for_whole() {
+    let store = Store::new();
+    let bytes = layer(&[("x", FILE, "x")]);
+    store.ingest("cut:1", std::slice::from_ref(&bytes));
+    let blob = descriptor(&bytes);
+    let opened = store.images.open_blob(&blob).unwrap();
+    let path = store.images.blob_path(&blob.digest);
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(700).unwrap();
+    let refused = store.images.open_blob(&blob);
+    assert!(matches!(refused, Err(BackendError::DigestMismatch { .. })));
+    let read: Result<Vec<Bytes>, _> = blob_chunks(&blob, opened).try_collect().await;
+    assert!(matches!(read, Err(BackendError::Protocol { .. })));
 }

@@ -12,7 +12,7 @@ use wharf_api::v1;
 use wharf_api::v1::ContainerView;
 use wharf_api::v1::container_service_server::ContainerService;
 
-use super::{Answers, complete, keyed, parsed, parsed_of};
+use super::{Answers, PruneMode, complete, keyed, parsed, parsed_of};
 use crate::engine::{self, Engine};
 use crate::model::{Container, Run};
 use crate::transport::parse::container::Targeted;
@@ -293,7 +293,7 @@ impl ContainerService for Containers {
     ) -> Result<Response<Self::PruneContainersStream>, Status> {
         let context = RequestContext::of(&request)?;
         let request = request.into_inner();
-        let mode = prune::Mode::of(&request);
+        let mode = PruneMode::of(request.dry_run);
         let filter = parsed(&self.engine, |out| parse::container::prune(request, out))?;
         let prune = prune::Prune {
             engine: self.engine.clone(),

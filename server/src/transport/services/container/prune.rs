@@ -3,30 +3,11 @@
 use futures_util::{StreamExt, stream};
 use wharf_api::v1;
 
-use super::Answers;
 use crate::engine::query::ContainerFilter;
 use crate::engine::{DeleteContainer, Engine, Error};
 use crate::model::{Cause, ContainerId};
 use crate::transport::CallError;
-
-/// Whether to delete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
-    /// Delete and report.
-    Delete,
-    /// Report only.
-    DryRun,
-}
-
-impl Mode {
-    pub(super) fn of(request: &v1::PruneContainersRequest) -> Self {
-        if request.dry_run {
-            Self::DryRun
-        } else {
-            Self::Delete
-        }
-    }
-}
+use crate::transport::services::{Answers, PruneMode};
 
 /// A prune for one caller. It goes on only as long as the caller reads; each deletion that has begun
 /// is finished all the same.
@@ -34,7 +15,7 @@ impl Mode {
 pub(super) struct Prune {
     pub(super) engine: Engine,
     pub(super) cause: Cause,
-    pub(super) mode: Mode,
+    pub(super) mode: PruneMode,
 }
 
 impl Prune {
@@ -54,7 +35,7 @@ impl Prune {
     async fn one(&self, id: ContainerId) -> Result<Option<v1::PruneContainersResponse>, CallError> {
         let container_id = id.to_string();
         let bytes = self.engine.root_bytes(id).await;
-        if self.mode == Mode::Delete && !self.delete(&container_id).await? {
+        if self.mode == PruneMode::Delete && !self.delete(&container_id).await? {
             return Ok(None);
         }
         Ok(Some(v1::PruneContainersResponse {

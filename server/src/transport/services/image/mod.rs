@@ -1,7 +1,9 @@
 //! `ImageService`.
 
+mod export;
 mod import;
 mod list;
+mod prune;
 mod spool;
 
 #[cfg(test)]
@@ -14,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use wharf_api::v1;
 use wharf_api::v1::image_service_server::ImageService;
 
-use super::{Answers, keyed, not_supported, parsed};
+use super::{Answers, PruneMode, keyed, not_supported, parsed};
 use crate::engine::{DeletedImage, Engine, Error};
 use crate::model::Image;
 use crate::transport::{CallError, RequestContext, parse, render};
@@ -143,7 +145,16 @@ impl ImageService for Images {
         &self,
         request: Request<v1::PruneImagesRequest>,
     ) -> Result<Response<Self::PruneImagesStream>, Status> {
-        Err(not_supported(&self.engine, &request))
+        let context = RequestContext::of(&request)?;
+        let request = request.into_inner();
+        let mode = PruneMode::of(request.dry_run);
+        let filter = parsed(&self.engine, |out| parse::image::prune(request, out))?;
+        let prune = prune::Prune {
+            engine: self.engine.clone(),
+            cause: context.cause(),
+            mode,
+        };
+        Ok(Response::new(prune.run(&filter)))
     }
 
     type ExportImageStream = Answers<v1::ExportImageResponse>;
@@ -152,6 +163,11 @@ impl ImageService for Images {
         &self,
         request: Request<v1::ExportImageRequest>,
     ) -> Result<Response<Self::ExportImageStream>, Status> {
-        Err(not_supported(&self.engine, &request))
+        let request = request.into_inner();
+        let (images, platform) = parsed(&self.engine, |out| parse::image::export(request, out))?;
+        let export = self.engine.export_images(&images, platform.as_ref()).await;
+        Ok(Response::new(export::messages(
+            export.map_err(CallError::from)?,
+        )))
     }
 }

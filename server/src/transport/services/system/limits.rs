@@ -49,7 +49,7 @@ fn sizes() -> [(&'static str, u64); 27] {
     ]
 }
 
-fn counts() -> [(&'static str, u64); 22] {
+fn counts() -> [(&'static str, u64); 23] {
     [
         ("max_log_positions", l::MAX_LOG_POSITIONS as u64),
         ("max_concurrent_streams", l::MAX_CONCURRENT_STREAMS.into()),
@@ -67,6 +67,7 @@ fn counts() -> [(&'static str, u64); 22] {
         ("max_env", l::MAX_ENV as u64),
         ("max_mounts", l::MAX_MOUNTS as u64),
         ("max_groups", l::MAX_GROUPS as u64),
+        ("max_export_images", l::MAX_EXPORT_IMAGES as u64),
         ("max_filter_values", l::MAX_FILTER_VALUES as u64),
         ("max_image_layers", l::MAX_LAYERS as u64),
         ("max_request_id_length", wharf_api::token::MAX_LEN as u64),
@@ -79,9 +80,10 @@ fn counts() -> [(&'static str, u64); 22] {
     ]
 }
 
-fn times() -> [(&'static str, u64); 13] {
+fn times() -> [(&'static str, u64); 14] {
     let seconds = |time: Duration| time.as_secs();
     [
+        ("disk_usage_timeout_seconds", seconds(l::DISK_USAGE_TIMEOUT)),
         ("log_idle_seconds", seconds(l::LOG_IDLE_INTERVAL)),
         ("default_stop_grace_seconds", seconds(l::DEFAULT_STOP_GRACE)),
         ("max_stop_grace_seconds", seconds(l::MAX_STOP_GRACE)),

@@ -11,12 +11,12 @@ use tonic::{Request, Response, Status};
 use wharf_api::v1;
 use wharf_api::v1::system_service_server::SystemService;
 
-use super::{Setup, not_supported};
+use super::Setup;
 use crate::backend;
 use crate::engine::query::ContainerFilter;
-use crate::engine::{Engine, Health};
+use crate::engine::{Engine, Health, Use};
 use crate::model::State;
-use crate::transport::{RequestContext, render};
+use crate::transport::{CallError, RequestContext, render};
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -107,9 +107,23 @@ impl SystemService for System {
 
     async fn get_disk_usage(
         &self,
-        request: Request<v1::GetDiskUsageRequest>,
+        _: Request<v1::GetDiskUsageRequest>,
     ) -> Result<Response<v1::GetDiskUsageResponse>, Status> {
-        Err(not_supported(&self.engine, &request))
+        let usage = self.engine.disk_usage().await.map_err(CallError::from)?;
+        Ok(Response::new(v1::GetDiskUsageResponse {
+            images: Some(disk_usage(usage.images)),
+            containers: Some(disk_usage(usage.containers)),
+            logs: Some(disk_usage(usage.logs)),
+            state: Some(disk_usage(usage.state)),
+        }))
+    }
+}
+
+fn disk_usage(kind: Use) -> v1::DiskUsage {
+    v1::DiskUsage {
+        count: kind.count,
+        size_bytes: render::signed(kind.size_bytes),
+        reclaimable_bytes: render::signed(kind.reclaimable_bytes),
     }
 }
 
