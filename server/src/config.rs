@@ -61,6 +61,12 @@ struct Flags {
     /// Age in seconds beyond which events go [default: 604800]
     #[arg(long, env = "WHARF_JOURNAL_AGE", value_name = "SECONDS")]
     journal_age: Option<u64>,
+    /// Directory of registries' settings: DIR/REGISTRY/hosts.toml, as containerd has them [default: /etc/wharf/certs.d]
+    #[arg(long, env = "WHARF_REGISTRY_CONFIG_DIR", value_name = "DIR")]
+    registry_config_dir: Option<PathBuf>,
+    /// Seconds for which a pull or push may be slower than 1 KiB a second [default: 60]
+    #[arg(long, env = "WHARF_REGISTRY_STALL_TIMEOUT", value_name = "SECONDS")]
+    registry_stall_timeout: Option<u64>,
     /// Form of the log [default: text]
     #[arg(long, env = "WHARF_LOG_FORMAT", value_name = "text|json")]
     log_format: Option<String>,
@@ -88,6 +94,8 @@ struct File {
     drain_timeout: Option<u64>,
     journal_bytes: Option<u64>,
     journal_age: Option<u64>,
+    registry_config_dir: Option<PathBuf>,
+    registry_stall_timeout: Option<u64>,
     log_format: Option<String>,
     log: Option<String>,
 }
@@ -135,6 +143,10 @@ pub struct Config {
     pub journal_bytes: u64,
     /// Age beyond which events go.
     pub journal_age: Duration,
+    /// Directory of registries' settings.
+    pub registry_config_dir: PathBuf,
+    /// How long a transfer to or from a registry may be slower than 1 KiB a second.
+    pub registry_stall_timeout: Duration,
     /// Form of the log.
     pub log_format: LogFormat,
     /// What to log.
@@ -248,6 +260,16 @@ impl Config {
                 .or(file.journal_bytes)
                 .unwrap_or(limits::JOURNAL_BYTES),
             journal_age: seconds(flags.journal_age, file.journal_age, limits::JOURNAL_AGE),
+            registry_config_dir: absolute(
+                "registry-config-dir",
+                flags.registry_config_dir.or(file.registry_config_dir),
+                "/etc/wharf/certs.d",
+            )?,
+            registry_stall_timeout: seconds(
+                flags.registry_stall_timeout,
+                file.registry_stall_timeout,
+                limits::REGISTRY_STALL_TIMEOUT,
+            ),
             log_format: parse_log_format(&log_format)?,
             log: flags.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
         })

@@ -16,6 +16,7 @@ use crate::config::{BackendKind, Config};
 use crate::engine::{Engine, Settings};
 use crate::model::{ServerId, limits};
 use crate::oci::runtime_spec::{Host, Init, RuntimeOptions};
+use crate::registry::Registries;
 use crate::stdio::{self, Stdio};
 use crate::store::{self, Store, StoreError};
 use crate::telemetry::{self, TelemetryError};
@@ -166,6 +167,10 @@ fn settings(config: &Config) -> Settings {
         state_dir: config.state_dir.clone(),
         stop_grace_period: config.stop_grace_period,
         max_containers: limits::MAX_CONTAINERS,
+        registries: Registries {
+            config_dir: config.registry_config_dir.clone(),
+            stall_timeout: config.registry_stall_timeout,
+        },
     }
 }
 

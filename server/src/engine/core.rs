@@ -13,11 +13,12 @@ use super::Error;
 use super::container::command::{Command, Order, Reply};
 use super::exec::registry::ExecRegistry;
 use super::idempotency::Idempotency;
-use super::image::Images;
+use super::image::{Images, Pulls};
 use super::registry::{Registry, Snapshot, Snapshots};
 use crate::backend::{Applied, Backend, BackendError, ContainerBackend, Status};
 use crate::files::Turns;
 use crate::model::{Container, ContainerId, Exec, ExecId, Run, limits};
+use crate::registry::{Registries, Staging};
 use crate::stdio::segment::Limits;
 use crate::stdio::{Directories, Place, Stdio, Stream};
 use crate::store::Store;
@@ -31,6 +32,8 @@ pub struct Settings {
     pub stop_grace_period: Duration,
     /// Containers at most.
     pub max_containers: usize,
+    /// How registries are reached.
+    pub registries: Registries,
 }
 
 /// Shared by the facade, the actors and the background tasks.
@@ -43,6 +46,9 @@ pub(crate) struct Core {
     pub(crate) registry: Registry,
     pub(crate) execs: ExecRegistry,
     pub(crate) images: Images,
+    pub(crate) pulls: Pulls,
+    /// Where pulls put what comes in.
+    pub(crate) staging: Staging,
     pub(crate) idempotency: Idempotency,
     /// Who works on files of containers, and who waits for that.
     pub(crate) file_turns: Turns,

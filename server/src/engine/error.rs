@@ -8,6 +8,7 @@ use crate::journal::JournalError;
 use crate::model::{Container, Exec, ExecId, ExecState, Run, State};
 use crate::oci::image::ImageError;
 use crate::oci::process::ProcessError;
+use crate::registry::RegistryError;
 use crate::store::StoreError;
 
 /// A refusal or a failure. Variants are one to one with what a caller can do about them.
@@ -107,7 +108,9 @@ pub enum Error {
     #[error("image {image} is used by {containers}")]
     ImageInUse { image: String, containers: String },
     #[error(transparent)]
-    Archive(#[from] ImageError),
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
 
     #[error("{error}")]
     File { container: String, error: FileError },

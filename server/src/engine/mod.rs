@@ -38,7 +38,9 @@ pub use api::*;
 pub use core::Settings;
 pub use error::Error;
 pub use files::{Download, FileUpload};
-pub use image::Export;
+pub use image::{
+    Export, LayerPhase, LayerProgress, PullImage, PullNews, Pulled, Pulling, TransferProgress,
+};
 pub use stats::{ContainerSample, RoundPart, StatsPage, StatsRounds};
 pub use usage::{DiskUsage, Use};
 
@@ -71,6 +73,7 @@ impl Engine {
         backend: Backend,
         stdio: Stdio,
     ) -> Self {
+        let staging = crate::registry::Staging::new(settings.state_dir.join("downloads"));
         let core = Arc::new(Core {
             settings,
             store,
@@ -79,6 +82,8 @@ impl Engine {
             registry: registry::Registry::default(),
             execs: exec::registry::ExecRegistry::default(),
             images: image::Images::default(),
+            pulls: image::Pulls::default(),
+            staging,
             idempotency: idempotency::Idempotency::default(),
             file_turns: crate::files::Turns::default(),
             joinings: AtomicU64::default(),

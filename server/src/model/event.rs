@@ -82,6 +82,13 @@ pub enum EventKind {
         /// How.
         exit: Arc<ExitStatus>,
     },
+    /// An image was pulled.
+    ImagePulled,
+    /// A pull has failed.
+    ImagePullFailed {
+        /// How.
+        failure: Failure,
+    },
     /// An image was imported.
     ImageImported,
     /// An image was given one more reference.
@@ -155,6 +162,8 @@ event_types!(
     ExecStarted,
     ExecStartFailed,
     ExecExited,
+    ImagePulled,
+    ImagePullFailed,
     ImageImported,
     ImageTagged,
     ImageUntagged,

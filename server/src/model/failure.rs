@@ -93,6 +93,34 @@ pub enum LaunchFailure {
     },
 }
 
+/// Why an image was not pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PullFailure {
+    /// The registry does not have it.
+    NotFound,
+    /// The registry refuses the credentials.
+    AuthFailed,
+    /// The registry answers too many requests.
+    RateLimited,
+    /// The registry cannot be reached.
+    Unavailable,
+    /// The registry answers what it must not.
+    ResponseInvalid,
+    /// The settings for the registry cannot be used.
+    SettingsInvalid,
+    /// Content is not what its digest says.
+    DigestMismatch,
+    /// It has no content for the platform.
+    PlatformNotFound,
+    /// It is no image that can be unpacked.
+    ImageInvalid,
+    /// The disk is full.
+    NoSpace,
+    /// Something on this host failed.
+    Internal,
+}
+
 /// A failure as a container's record or an event holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[serde(tag = "failure", rename_all = "snake_case")]
@@ -111,6 +139,14 @@ pub enum Failure {
     #[error("control of the container was lost: {detail}")]
     ControlLost {
         /// What was found.
+        detail: String,
+    },
+    /// An image was not pulled.
+    #[error("{detail}")]
+    PullFailed {
+        /// Why, for programs.
+        kind: PullFailure,
+        /// Why, for people.
         detail: String,
     },
     /// The backend cannot be reached.

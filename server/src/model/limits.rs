@@ -209,6 +209,14 @@ pub const MAX_ERROR_RESETS: usize = 1_024;
 /// What is buffered of one answer for a client that does not read.
 pub const MAX_SEND_BUFFER_BYTES: usize = 256 << 10;
 
+/// How often a pull or push tells where it stands, by default.
+pub const TRANSFER_NEWS: Duration = Duration::from_millis(250);
+/// The most often that it can be asked to.
+pub const SHORTEST_TRANSFER_NEWS: Duration = Duration::from_millis(50);
+/// The least often.
+pub const LONGEST_TRANSFER_NEWS: Duration = Duration::from_secs(3_600);
+/// Longest user name, password or token for a registry.
+pub const MAX_SECRET_BYTES: usize = 16 << 10;
 /// How long connecting to a registry may take.
 pub const REGISTRY_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a registry may take to begin its answer.

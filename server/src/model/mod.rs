@@ -21,7 +21,7 @@ pub mod usage;
 pub use container::{Container, ExitReason, ExitStatus, State};
 pub use event::{Event, EventKind, NewEvent};
 pub use exec::{Exec, ExecSpec, ExecState};
-pub use failure::{Failure, LaunchFailure};
+pub use failure::{Failure, LaunchFailure, PullFailure};
 pub use id::{ContainerId, Epoch, ExecId, InvalidId, Run, Sequence, ServerId};
 pub use image::{Digest, Image};
 pub use request::{Cause, Principal, RequestId};

@@ -103,10 +103,8 @@ impl Repository {
             Version::Tag(_) => Capability::Resolve,
             Version::Digest(_) => Capability::Pull,
         };
-        self.tried(capability, async |host| {
-            self.manifest_at(host, version).await
-        })
-        .await
+        self.tried(capability, |host| self.manifest_at(host, version))
+            .await
     }
 
     async fn manifest_at(&self, host: &Host, version: &Version) -> Result<Manifest, RegistryError> {
@@ -165,20 +163,22 @@ impl Repository {
             let size = blob.size_bytes;
             return Err(self.invalid(format!("a config of {size} bytes")));
         }
-        self.tried(Capability::Pull, async |host| {
-            let response = self.blob_at(host, &blob.digest, 0).await?;
-            let response = self.must_succeed(response, "a config")?;
-            let bytes = self.bounded(response, MAX_CONFIG_BYTES).await?;
-            let digest = Digest::of(&bytes);
-            if digest != blob.digest {
-                return Err(RegistryError::DigestMismatch {
-                    expected: blob.digest.to_string(),
-                    actual: digest.to_string(),
-                });
-            }
-            Ok(bytes)
-        })
-        .await
+        self.tried(Capability::Pull, |host| self.document_at(host, blob))
+            .await
+    }
+
+    async fn document_at(&self, host: &Host, blob: &Descriptor) -> Result<Vec<u8>, RegistryError> {
+        let response = self.blob_at(host, &blob.digest, 0).await?;
+        let response = self.must_succeed(response, "a config")?;
+        let bytes = self.bounded(response, MAX_CONFIG_BYTES).await?;
+        let digest = Digest::of(&bytes);
+        if digest != blob.digest {
+            return Err(RegistryError::DigestMismatch {
+                expected: blob.digest.to_string(),
+                actual: digest.to_string(),
+            });
+        }
+        Ok(bytes)
     }
 
     /// The answer to a request for a blob from `offset` on, whatever it is.
@@ -238,11 +238,14 @@ impl Repository {
 
     /// Asks the hosts that can, one after the other, and all of them again if that may help. The error is the last
     /// one's: the registry's own.
-    async fn tried<T>(
-        &self,
+    async fn tried<'a, T, F>(
+        &'a self,
         capability: Capability,
-        ask: impl AsyncFn(&Host) -> Result<T, RegistryError>,
-    ) -> Result<T, RegistryError> {
+        ask: impl Fn(&'a Host) -> F,
+    ) -> Result<T, RegistryError>
+    where
+        F: Future<Output = Result<T, RegistryError>>,
+    {
         let mut patience = Patience::default();
         loop {
             let mut last = self.unavailable("no host of it can do that");

@@ -40,6 +40,7 @@ type Key = (PathBuf, Option<Credentials>);
 pub struct Download {
     path: PathBuf,
     state: watch::Receiver<DownloadState>,
+    begun: CancellationToken,
     is_discarded: AtomicBool,
     runtime: Handle,
     _ends: DropGuard,
@@ -57,21 +58,17 @@ pub struct DownloadState {
 }
 
 impl Staging {
-    /// Blobs come into `directory`, which is made if missing.
-    ///
-    /// # Errors
-    /// If it cannot be made.
-    pub fn open(directory: PathBuf) -> io::Result<Self> {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(&directory)?;
-        Ok(Self {
+    /// Blobs come into `directory`, which is made with the first.
+    #[must_use]
+    pub fn new(directory: PathBuf) -> Self {
+        Self {
             directory,
             active: Mutex::default(),
             tasks: TaskTracker::new(),
-        })
+        }
     }
 
-    /// Downloads a blob, or joins who does.
+    /// The download of a blob, to be begun, or one that somebody else has.
     pub fn download(&self, repository: &Arc<Repository>, blob: &Descriptor) -> Arc<Download> {
         let path = self.directory.join(file_name(repository, blob));
         let key = (path.clone(), repository.credentials.clone());
@@ -90,7 +87,7 @@ impl Staging {
 
     fn begin(&self, path: PathBuf, repository: &Arc<Repository>, blob: &Descriptor) -> Download {
         let (state, receiver) = watch::channel(DownloadState::default());
-        let ended = CancellationToken::new();
+        let (begun, ended) = (CancellationToken::new(), CancellationToken::new());
         let work = Work {
             path: path.clone(),
             directory: self.directory.clone(),
@@ -98,16 +95,21 @@ impl Staging {
             blob: blob.clone(),
             state: Arc::new(state),
         };
-        let token = ended.clone();
+        let (begins, ends) = (begun.clone(), ended.clone());
         self.tasks.spawn(async move {
             let state = Arc::clone(&work.state);
-            let result = token.run_until_cancelled(work.run()).await;
+            let run = async {
+                begins.cancelled().await;
+                work.run().await
+            };
+            let result = ends.run_until_cancelled(run).await;
             let result = result.unwrap_or(Err(RegistryError::Abandoned));
             state.send_modify(|state| state.result = Some(result));
         });
         Download {
             path,
             state: receiver,
+            begun,
             is_discarded: AtomicBool::new(false),
             runtime: Handle::current(),
             _ends: ended.drop_guard(),
@@ -132,13 +134,8 @@ impl Staging {
 /// One in use is locked.
 fn remove_unused(path: &Path) {
     let Ok(file) = File::open(path) else { return };
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-        remove(path);
-    }
-}
-
-fn remove(path: &Path) {
-    if let Err(error) = fs::remove_file(path)
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+        && let Err(error) = fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(path = %path.display(), %error, "a download is not removed");
@@ -198,6 +195,10 @@ impl Observer for Sender {
 
 /// The file, for one writer at a time: who was abandoned may still be writing.
 fn locked(path: &Path) -> io::Result<File> {
+    if let Some(directory) = path.parent() {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(directory)?;
+    }
     loop {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
@@ -213,8 +214,9 @@ fn locked(path: &Path) -> io::Result<File> {
 }
 
 impl Download {
-    /// How far it is.
-    pub fn state(&self) -> watch::Receiver<DownloadState> {
+    /// Begins it, unless somebody has. How far it is.
+    pub fn begin(&self) -> watch::Receiver<DownloadState> {
+        self.begun.cancel();
         self.state.clone()
     }
 
@@ -224,19 +226,23 @@ impl Download {
         self.is_discarded.store(true, Ordering::Release);
     }
 
-    /// Reads it while it comes in. Blocking, as are reads.
+    /// Reads it while it comes in, until it is given up. Blocking, as are reads.
     ///
     /// # Errors
     /// If the file cannot be opened.
-    pub fn reader(&self) -> io::Result<impl Read + Send + use<>> {
+    pub fn reader(&self, given_up: CancellationToken) -> io::Result<impl Read + Send + use<>> {
         let mut state = self.state.clone();
-        let has_begun = |state: &DownloadState| state.bytes > 0 || state.result.is_some();
-        let begun = self.runtime.block_on(state.wait_for(has_begun));
-        begun.map_err(|_| abandoned())?;
+        let has_begun = state.wait_for(|state| state.bytes > 0 || state.result.is_some());
+        let has_begun = given_up.run_until_cancelled(has_begun);
+        match self.runtime.block_on(has_begun) {
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Err(abandoned()),
+        }
         Ok(Reader {
             file: File::open(&self.path)?,
             at: 0,
             state: self.state.clone(),
+            given_up,
             runtime: self.runtime.clone(),
         })
     }
@@ -244,15 +250,15 @@ impl Download {
     /// The file, once it is whole. Blocking.
     ///
     /// # Errors
-    /// If the download fails.
-    pub fn file(&self) -> io::Result<PathBuf> {
+    /// If the download fails, or is given up.
+    pub fn file(&self, given_up: &CancellationToken) -> io::Result<PathBuf> {
         let mut state = self.state.clone();
         let ended = state.wait_for(|state| state.result.is_some());
-        let ended = self.runtime.block_on(ended).map_err(|_| abandoned())?;
-        match &ended.result {
-            Some(Ok(())) => Ok(self.path.clone()),
-            Some(Err(error)) => Err(io::Error::other(error.clone())),
-            None => Err(abandoned()),
+        let ended = self.runtime.block_on(given_up.run_until_cancelled(ended));
+        match ended.and_then(Result::ok).map(|state| state.result.clone()) {
+            Some(Some(Ok(()))) => Ok(self.path.clone()),
+            Some(Some(Err(error))) => Err(io::Error::other(error)),
+            Some(None) | None => Err(abandoned()),
         }
     }
 }
@@ -260,7 +266,9 @@ impl Download {
 impl Drop for Download {
     fn drop(&mut self) {
         if self.is_discarded.load(Ordering::Acquire) {
-            remove(&self.path);
+            let path = std::mem::take(&mut self.path);
+            // Removing a large file takes a while.
+            drop(self.runtime.spawn_blocking(move || remove_unused(&path)));
         }
     }
 }
@@ -274,6 +282,7 @@ struct Reader {
     file: File,
     at: u64,
     state: watch::Receiver<DownloadState>,
+    given_up: CancellationToken,
     runtime: Handle,
 }
 
@@ -300,9 +309,11 @@ impl Read for Reader {
             } else if result.is_some() {
                 return Ok(0);
             }
-            self.runtime
-                .block_on(self.state.changed())
-                .map_err(|_| abandoned())?;
+            let changed = self.given_up.run_until_cancelled(self.state.changed());
+            match self.runtime.block_on(changed) {
+                Some(Ok(())) => {}
+                Some(Err(_)) | None => return Err(abandoned()),
+            }
         }
     }
 }

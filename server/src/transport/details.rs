@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::time::Duration;
 
 use http::HeaderMap;
 use tonic::Status;
@@ -23,6 +24,8 @@ const REQUEST_INFO_BYTES: usize = 256;
 pub(super) struct Facts {
     pub(super) reason: ErrorReason,
     pub(super) metadata: Vec<(&'static str, String)>,
+    /// When to try again, where somebody else has said so.
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Facts {
@@ -34,12 +37,19 @@ impl Facts {
         Self {
             reason,
             metadata: metadata.into(),
+            retry_after: None,
         }
     }
 
     /// Adds a fact.
     pub(super) fn with(mut self, key: &'static str, value: impl Display) -> Self {
         self.metadata.push((key, value.to_string()));
+        self
+    }
+
+    /// Says when to try again, if the reason allows that at all.
+    pub(super) fn after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
         self
     }
 
@@ -106,7 +116,8 @@ impl Report {
         let message = cut(&self.message, room.message);
         let mut details = vec![self.error_info(room)];
         details.extend(self.shaped(room, &message));
-        if let Some(delay) = retry_delay(self.facts.reason) {
+        if let Some(usual) = retry_delay(self.facts.reason) {
+            let delay = self.facts.retry_after.unwrap_or(usual);
             details.push(RetryInfo::new(Some(delay)).into());
         }
         Status::with_error_details_vec(code(self.facts.reason), message, details)

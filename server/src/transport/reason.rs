@@ -134,6 +134,8 @@ fn row(reason: ErrorReason) -> (Code, Shape, Retry) {
         R::BackendProtocol => (Code::Internal, Plain, Never),
         R::InternalBug => (Code::Internal, Plain, Never),
         R::ImageInvalid => (Code::InvalidArgument, Plain, Never),
+        R::RegistryResponseInvalid => (Code::Internal, Plain, Never),
+        R::RegistrySettingsInvalid => (Code::FailedPrecondition, Precondition, Never),
         R::ArchiveInvalid => (Code::InvalidArgument, Plain, Never),
     }
 }

@@ -15,8 +15,9 @@ use crate::engine;
 use crate::files::FileError;
 use crate::journal::JournalError;
 use crate::model::limits::MAX_MESSAGE_BYTES;
-use crate::model::{ExecId, Failure, LaunchFailure, State};
+use crate::model::{ExecId, Failure, LaunchFailure, PullFailure, State};
 use crate::oci::image::ImageError;
+use crate::registry::RegistryError;
 use crate::store::StoreError;
 
 impl From<CallError> for Status {
@@ -141,7 +142,8 @@ fn of_engine(error: &engine::Error) -> Facts {
         E::ReferenceInUse { reference, existing } =>
             Facts::new(R::ImageReferenceInUse, [("reference", reference), ("existingId", existing)]),
         E::ImageInUse { image, containers } => Facts::new(R::ImageInUse, [("image", image), ("containers", containers)]),
-        E::Archive(error) => of_archive(error),
+        E::Image(error) => of_image(error),
+        E::Registry(error) => of_registry(error),
         E::File { container, error } => of_file(container, error),
         E::PartialWrite { entries, error } => of_engine(error).with("entries", entries),
         E::InvalidField { field, .. } => Facts::new(R::InvalidField, [("firstField", field)]),
@@ -217,6 +219,7 @@ fn of_failure(failure: &Failure) -> Facts {
             R::BackendUnavailable,
             [("mutationApplied", &applied_text(Applied::No))],
         ),
+        Failure::PullFailed { kind, .. } => Facts::new(of_pull(*kind), []),
         Failure::ControlLost { .. } => Facts::new(R::ContainerFailed, [("state", &State::Failed)]),
         Failure::BackendUnavailable { .. } => Facts::new(
             R::BackendUnavailable,
@@ -274,7 +277,7 @@ fn of_journal(error: &JournalError) -> Facts {
     }
 }
 
-fn of_archive(error: &ImageError) -> Facts {
+fn of_image(error: &ImageError) -> Facts {
     match error {
         ImageError::Invalid { problem } => Facts::new(R::ImageInvalid, [("problem", problem)]),
         ImageError::DigestMismatch { expected, actual } => Facts::new(
@@ -294,6 +297,69 @@ fn of_archive(error: &ImageError) -> Facts {
         ),
         ImageError::NoSpace { path } => Facts::new(R::NoSpace, [("path", path)]),
         ImageError::Io { .. } => disk_failed(),
+    }
+}
+
+fn of_registry(error: &RegistryError) -> Facts {
+    use RegistryError as E;
+    match error {
+        E::NotFound { registry, image } => Facts::new(
+            R::RegistryImageNotFound,
+            [("image", image), ("registry", registry)],
+        ),
+        E::AuthFailed { registry, image } => Facts::new(
+            R::RegistryAuthFailed,
+            [("registry", registry), ("image", image)],
+        ),
+        E::RateLimited {
+            registry,
+            retry_after,
+        } => {
+            let facts = Facts::new(R::RegistryRateLimited, [("registry", registry)]);
+            match retry_after {
+                Some(delay) => facts.after(*delay),
+                None => facts,
+            }
+        }
+        E::Unavailable { registry, .. } => {
+            Facts::new(R::RegistryUnavailable, [("registry", registry)])
+        }
+        E::ResponseInvalid { registry, problem } => Facts::new(
+            R::RegistryResponseInvalid,
+            [("registry", registry), ("problem", problem)],
+        ),
+        E::DigestMismatch { expected, actual } => Facts::new(
+            R::DigestMismatch,
+            [("expected", expected), ("actual", actual)],
+        ),
+        E::Settings {
+            registry,
+            path,
+            problem,
+        } => Facts::new(
+            R::RegistrySettingsInvalid,
+            [("registry", registry), ("path", path), ("problem", problem)],
+        ),
+        E::NoSpace { path } => Facts::new(R::NoSpace, [("path", path)]),
+        E::Io { .. } => disk_failed(),
+        // A caller that is still there is told so only by a server that ends.
+        E::Abandoned => Facts::new(R::ServerDraining, []),
+    }
+}
+
+fn of_pull(failure: PullFailure) -> R {
+    match failure {
+        PullFailure::NotFound => R::RegistryImageNotFound,
+        PullFailure::AuthFailed => R::RegistryAuthFailed,
+        PullFailure::RateLimited => R::RegistryRateLimited,
+        PullFailure::Unavailable => R::RegistryUnavailable,
+        PullFailure::ResponseInvalid => R::RegistryResponseInvalid,
+        PullFailure::SettingsInvalid => R::RegistrySettingsInvalid,
+        PullFailure::DigestMismatch => R::DigestMismatch,
+        PullFailure::PlatformNotFound => R::PlatformNotFound,
+        PullFailure::ImageInvalid => R::ImageInvalid,
+        PullFailure::NoSpace => R::NoSpace,
+        PullFailure::Internal => R::HostResources,
     }
 }
 

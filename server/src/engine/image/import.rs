@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::references::{commit, forget_names, image_event};
+use super::references::{commit, forget_names, image_event, in_turn};
 use crate::backend::ContainerBackend;
 use crate::engine::commands::Turn;
 use crate::engine::core::Core;
@@ -23,7 +23,7 @@ impl Engine {
     /// to the imported ones, as with docker.
     ///
     /// # Errors
-    /// [`Error::Archive`], backend, store.
+    /// [`Error::Image`], backend, store.
     pub async fn import_image(
         &self,
         call: Call,
@@ -72,8 +72,10 @@ impl Engine {
             image.unpacked_bytes = self.core.backend.ingest(&image, Arc::new(content)).await?;
             ingested.push(image);
         }
-        self.in_turn(move |core| async move { register(&core, ingested, cause, claim).await })
-            .await
+        in_turn(&self.core, move |core| async move {
+            register(&core, ingested, &EventKind::ImageImported, cause, claim).await
+        })
+        .await
     }
 }
 
@@ -130,7 +132,7 @@ async fn read(
     })??)
 }
 
-fn describe(content: &ImageContent, asked: Option<&str>) -> Image {
+pub(super) fn describe(content: &ImageContent, asked: Option<&str>) -> Image {
     let mut references = content.references.clone();
     if references.is_empty() {
         references.extend(asked.map(str::to_owned));
@@ -166,9 +168,11 @@ fn stored(layer: &Layer) -> ImageLayer {
     }
 }
 
-async fn register(
+/// Images whose content the backend has come to be: they get their names, and events say so.
+pub(super) async fn register(
     core: &Core,
     images: Vec<Image>,
+    kind: &EventKind,
     cause: Cause,
     mut claim: Option<Claim>,
 ) -> Result<Vec<Arc<Image>>, Error> {
@@ -190,7 +194,7 @@ async fn register(
         .collect();
     let events = registered
         .iter()
-        .map(|image| imported(image, &cause))
+        .map(|image| registered_as(kind.clone(), image, &cause))
         .collect();
     commit(core, changes, events).await?;
     registered.iter().for_each(|image| core.images.put(image));
@@ -200,12 +204,12 @@ async fn register(
     Ok(registered)
 }
 
-fn imported(image: &Image, cause: &Cause) -> crate::model::NewEvent {
+fn registered_as(kind: EventKind, image: &Image, cause: &Cause) -> crate::model::NewEvent {
     let name = image
         .references
         .first()
         .map_or(image.id.as_str(), String::as_str);
-    image_event(EventKind::ImageImported, name, Some(cause.clone()))
+    image_event(kind, name, Some(cause.clone()))
 }
 
 /// Takes the references of a new image from those that have them now.

@@ -4,10 +4,13 @@ mod export;
 mod import;
 mod index;
 mod prune;
+mod pull;
 mod references;
 mod sizes;
 
 pub use export::Export;
 pub(crate) use import::clear_scratch;
 pub(crate) use index::{Images, normalized};
+pub(crate) use pull::Pulls;
+pub use pull::{LayerPhase, LayerProgress, PullImage, PullNews, Pulled, Pulling, TransferProgress};
 pub(super) use sizes::usage;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::references::remove;
+use super::references::{in_turn, remove};
 use super::sizes::Pieces;
 use crate::engine::core::Core;
 use crate::engine::{Engine, Error};
@@ -16,8 +16,10 @@ impl Engine {
     /// # Errors
     /// Backend, store.
     pub async fn prune_image(&self, cause: Cause, image: Arc<Image>) -> Result<Option<u64>, Error> {
-        self.in_turn(move |core| async move { prune(&core, cause, &image).await })
-            .await
+        in_turn(&self.core, move |core| async move {
+            prune(&core, cause, &image).await
+        })
+        .await
     }
 
     /// What deleting an image would free, after those that are `gone`.

@@ -26,8 +26,10 @@ impl Engine {
         reference: &str,
     ) -> Result<Arc<Image>, Error> {
         let (key, reference) = (key.to_owned(), reference.to_owned());
-        self.in_turn(move |core| async move { tag(&core, cause, &key, reference).await })
-            .await
+        in_turn(&self.core, move |core| async move {
+            tag(&core, cause, &key, reference).await
+        })
+        .await
     }
 
     /// Removes a reference, and the image with its last one. An id removes the image if it has one
@@ -42,33 +44,35 @@ impl Engine {
         force: bool,
     ) -> Result<DeletedImage, Error> {
         let key = key.to_owned();
-        self.in_turn(move |core| async move { delete(&core, cause, &key, force).await })
-            .await
+        in_turn(&self.core, move |core| async move {
+            delete(&core, cause, &key, force).await
+        })
+        .await
     }
+}
 
-    /// Runs a change of images when it is its turn.
-    pub(super) async fn in_turn<T, F>(
-        &self,
-        change: impl FnOnce(Arc<Core>) -> F + Send + 'static,
-    ) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, Error>> + Send,
-    {
-        let (reply, answer) = oneshot::channel();
-        let core = self.core.clone();
-        let task = async move {
-            let result = match core.images.turn.acquire().await {
-                Ok(_turn) => change(core.clone()).await,
-                Err(_) => Err(Error::Draining),
-            };
-            drop(reply.send(result));
+/// Runs a change of images when it is its turn.
+pub(super) async fn in_turn<T, F>(
+    core: &Arc<Core>,
+    change: impl FnOnce(Arc<Core>) -> F + Send + 'static,
+) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send,
+{
+    let (reply, answer) = oneshot::channel();
+    let changed = Arc::clone(core);
+    let task = async move {
+        let result = match changed.images.turn.acquire().await {
+            Ok(_turn) => change(changed.clone()).await,
+            Err(_) => Err(Error::Draining),
         };
-        self.core.spawn(task.in_current_span());
-        answer.await.unwrap_or(Err(Error::Bug {
-            what: "a change of images ended without an answer",
-        }))
-    }
+        drop(reply.send(result));
+    };
+    core.spawn(task.in_current_span());
+    answer.await.unwrap_or(Err(Error::Bug {
+        what: "a change of images ended without an answer",
+    }))
 }
 
 async fn tag(core: &Core, cause: Cause, key: &str, reference: String) -> Result<Arc<Image>, Error> {

@@ -215,6 +215,7 @@ fn failed(exec: &Exec) -> Error {
         Some(Failure::Launch { source }) => BackendError::Launch(source.clone()).into(),
         Some(
             Failure::StartInterrupted
+            | Failure::PullFailed { .. }
             | Failure::ControlLost { .. }
             | Failure::BackendUnavailable { .. },
         ) => Error::exec_not_running(exec),

@@ -424,7 +424,7 @@ fn an_import_that_fails_changes_nothing_and_gives_its_key_back() {
         };
         let keyed = |request: &str| keyed(request, "ImportImage", "key", 1);
         let failed = up.engine.import_image(keyed("one"), broken).await;
-        assert_refused!(failed, Error::Archive(_));
+        assert_refused!(failed, Error::Image(_));
         up.control.fail_next(Operation::Ingest, unknown());
         let archive = archive(up, &["new:1"], "file");
         let failed = up.engine.import_image(keyed("two"), archive.clone()).await;

@@ -44,6 +44,8 @@ pub(super) fn told(event: &Event) -> String {
         EventKind::ExecStarted { .. } => "exec started".to_owned(),
         EventKind::ExecStartFailed { .. } => "exec start failed".to_owned(),
         EventKind::ExecExited { exit, .. } => format!("exec {}", exited(exit)),
+        EventKind::ImagePulled => "pulled".to_owned(),
+        EventKind::ImagePullFailed { .. } => "pull failed".to_owned(),
         EventKind::ImageImported => "imported".to_owned(),
         EventKind::ImageTagged => "tagged".to_owned(),
         EventKind::ImageUntagged => "untagged".to_owned(),

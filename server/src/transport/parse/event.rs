@@ -233,6 +233,8 @@ fn event_type(number: i32, field: &Field<'_>, out: &mut Violations) -> Option<Ev
         Type::ExecStarted => Some(EventType::ExecStarted),
         Type::ExecStartFailed => Some(EventType::ExecStartFailed),
         Type::ExecExited => Some(EventType::ExecExited),
+        Type::ImagePulled => Some(EventType::ImagePulled),
+        Type::ImagePullFailed => Some(EventType::ImagePullFailed),
         Type::ImageImported => Some(EventType::ImageImported),
         Type::ImageTagged => Some(EventType::ImageTagged),
         Type::ImageUntagged => Some(EventType::ImageUntagged),
@@ -245,8 +247,6 @@ fn event_type(number: i32, field: &Field<'_>, out: &mut Violations) -> Option<Ev
         | Type::ContainerHealthChanged
         | Type::ContainerAttached
         | Type::ContainerDetached
-        | Type::ContainerFilesWritten
-        | Type::ImagePulled
-        | Type::ImagePullFailed => None,
+        | Type::ContainerFilesWritten => None,
     }
 }

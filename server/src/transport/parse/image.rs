@@ -1,13 +1,17 @@
 //! The requests of `ImageService`, and how a create asks for its image.
 
+use std::time::Duration;
+
 use wharf_api::v1;
 use wharf_api::v1::PullPolicy;
 
-use super::{Field, filter, labels, name, reason, text};
+use super::{Field, filter, labels, name, reason, text, time};
+use crate::engine::PullImage;
 use crate::model::image::Platform;
 use crate::model::spec::TextMap;
 use crate::model::{Image, limits};
-use crate::oci::reference::ImageKey;
+use crate::oci::reference::{ImageKey, Reference};
+use crate::registry::Credentials;
 use crate::transport::Violations;
 
 /// Reads how a create gets its image: which platform of what is here. Nothing is pulled yet.
@@ -63,6 +67,71 @@ pub(crate) fn key(image: &str, out: &mut Violations) {
 /// Reads the reference that an image is to get, normalised.
 pub(crate) fn new_reference(text: &str, out: &mut Violations) -> String {
     name::new_reference(text, &Field::new("reference"), out).unwrap_or_default()
+}
+
+/// What a pull is to bring, and how often its caller wants to hear of it.
+pub(crate) fn pull_image(
+    request: v1::PullImageRequest,
+    out: &mut Violations,
+) -> Option<(PullImage, Duration)> {
+    let interval = Field::new("progress_interval");
+    // Zero is as good as not set.
+    let asked = request.progress_interval;
+    let asked = asked.filter(|asked| *asked != prost_types::Duration::default());
+    let bounds = (
+        limits::SHORTEST_TRANSFER_NEWS,
+        limits::LONGEST_TRANSFER_NEWS,
+    );
+    let asked = time::duration(asked, bounds, &interval, out);
+    let interval = asked.unwrap_or(limits::TRANSFER_NEWS);
+    let pull = PullImage {
+        reference: remote(&request.image, &Field::new("image"), out)?,
+        platform: platform(request.platform, &Field::new("platform"), out),
+        credentials: auth(request.auth, &Field::new("auth"), out),
+        continues: request.continue_on_disconnect,
+    };
+    Some((pull, interval))
+}
+
+/// A reference that a registry can be asked for: an id cannot.
+fn remote(text: &str, field: &Field<'_>, out: &mut Violations) -> Option<Reference> {
+    let normal = name::new_reference(text, field, out)?;
+    Reference::parse(&normal).ok()
+}
+
+/// Whose image it is to be.
+fn auth(
+    auth: Option<v1::RegistryAuth>,
+    field: &Field<'_>,
+    out: &mut Violations,
+) -> Option<Credentials> {
+    use v1::registry_auth::Credentials as Kind;
+    let mut secret = |text: &str, name| {
+        let field = field.child(name);
+        text::check(text, limits::MAX_SECRET_BYTES, &field, out);
+    };
+    match auth?.credentials {
+        None => {
+            field.missing(out);
+            None
+        }
+        Some(Kind::Basic(basic)) => {
+            secret(&basic.username, "basic.username");
+            secret(&basic.password, "basic.password");
+            Some(Credentials::Basic {
+                username: basic.username,
+                password: basic.password,
+            })
+        }
+        Some(Kind::IdentityToken(token)) => {
+            secret(&token, "identity_token");
+            Some(Credentials::IdentityToken(token))
+        }
+        Some(Kind::RegistryToken(token)) => {
+            secret(&token, "registry_token");
+            Some(Credentials::RegistryToken(token))
+        }
+    }
 }
 
 /// How an import starts: the reference (normalised) for an archive without one, and the platform.

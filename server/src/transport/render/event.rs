@@ -44,6 +44,7 @@ fn detail(kind: &EventKind) -> Option<Detail> {
         EventKind::ContainerStartFailed { failure }
         | EventKind::ContainerFailed { failure }
         | EventKind::ExecStartFailed { failure, .. }
+        | EventKind::ImagePullFailed { failure }
         | EventKind::BackendDisconnected { failure } => {
             Some(Detail::Failure(status::failure(failure)))
         }
@@ -59,6 +60,7 @@ fn detail(kind: &EventKind) -> Option<Detail> {
         | EventKind::ContainerOom
         | EventKind::ExecCreated { .. }
         | EventKind::ExecStarted { .. }
+        | EventKind::ImagePulled
         | EventKind::ImageImported
         | EventKind::ImageTagged
         | EventKind::ImageUntagged
@@ -87,6 +89,8 @@ fn event_type(event_type: EventType) -> Type {
         EventType::ExecStarted => Type::ExecStarted,
         EventType::ExecStartFailed => Type::ExecStartFailed,
         EventType::ExecExited => Type::ExecExited,
+        EventType::ImagePulled => Type::ImagePulled,
+        EventType::ImagePullFailed => Type::ImagePullFailed,
         EventType::ImageImported => Type::ImageImported,
         EventType::ImageTagged => Type::ImageTagged,
         EventType::ImageUntagged => Type::ImageUntagged,

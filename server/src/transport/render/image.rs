@@ -1,8 +1,10 @@
 //! Images.
 
 use wharf_api::v1;
+use wharf_api::v1::layer_progress::Phase;
 
 use super::{count, signed};
+use crate::engine::{LayerPhase, LayerProgress, TransferProgress};
 use crate::model::Image;
 use crate::model::image::{Descriptor, Platform};
 
@@ -21,7 +23,7 @@ pub(in crate::transport) fn image(image: &Image, containers: usize) -> v1::Image
     }
 }
 
-fn descriptor(descriptor: &Descriptor) -> v1::Descriptor {
+pub(in crate::transport) fn descriptor(descriptor: &Descriptor) -> v1::Descriptor {
     v1::Descriptor {
         media_type: descriptor.media_type.clone(),
         digest: descriptor.digest.to_string(),
@@ -34,5 +36,32 @@ fn platform(platform: &Platform) -> v1::Platform {
         os: platform.os.clone(),
         architecture: platform.architecture.clone(),
         variant: platform.variant.clone(),
+    }
+}
+
+/// Where a pull or push stands.
+pub(in crate::transport) fn progress(progress: &TransferProgress) -> v1::TransferProgress {
+    v1::TransferProgress {
+        done_bytes: signed(progress.done_bytes),
+        total_bytes: signed(progress.total_bytes),
+        layers: progress.layers.iter().map(layer).collect(),
+    }
+}
+
+fn layer(layer: &LayerProgress) -> v1::LayerProgress {
+    let phase = match layer.phase {
+        LayerPhase::Waiting => Phase::Waiting,
+        LayerPhase::Transferring => Phase::Transferring,
+        LayerPhase::Retrying => Phase::Retrying,
+        LayerPhase::Verifying => Phase::Verifying,
+        LayerPhase::Extracting => Phase::Extracting,
+        LayerPhase::Done => Phase::Done,
+        LayerPhase::Exists => Phase::Exists,
+    };
+    v1::LayerProgress {
+        digest: layer.digest.to_string(),
+        phase: phase.into(),
+        done_bytes: signed(layer.done_bytes),
+        total_bytes: signed(layer.total_bytes),
     }
 }

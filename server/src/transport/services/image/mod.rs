@@ -4,6 +4,7 @@ mod export;
 mod import;
 mod list;
 mod prune;
+mod pull;
 mod spool;
 
 #[cfg(test)]
@@ -127,7 +128,14 @@ impl ImageService for Images {
         &self,
         request: Request<v1::PullImageRequest>,
     ) -> Result<Response<Self::PullImageStream>, Status> {
-        Err(not_supported(&self.engine, &request))
+        let context = RequestContext::of(&request)?;
+        let request = request.into_inner();
+        let wanted = parsed(&self.engine, |out| parse::image::pull_image(request, out))?;
+        let (wanted, interval) = wanted.ok_or(CallError::Bug {
+            what: "a pull that is in order says nothing",
+        })?;
+        let messages = pull::pull(&self.engine, context.cause(), wanted, interval)?;
+        Ok(Response::new(messages))
     }
 
     type PushImageStream = Answers<v1::PushImageResponse>;

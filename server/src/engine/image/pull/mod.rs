@@ -1,0 +1,310 @@
+//! Pulling: one task for all who want the same image with the same rights; each follows it at its own pace.
+//!
+//! ```text
+//! reference --registry--> manifest, config --> layers: those missing --staging--> files that grow
+//!                                                  source: scan (diff ids, accounts)   backend.ingest (unpacks)
+//! all whole and right --> register: names, events
+//! ```
+//!
+//! Nothing is visible before the last step. What an interrupted pull has staged is there for the next one.
+
+mod progress;
+mod resolve;
+mod source;
+mod transfer;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument as _;
+
+pub(super) use self::progress::Progress;
+pub use self::progress::{LayerPhase, LayerProgress, TransferProgress};
+use super::references::{commit, image_event};
+use crate::backend::BackendError;
+use crate::engine::core::Core;
+use crate::engine::{Engine, Error};
+use crate::model::image::{Descriptor, Platform};
+use crate::model::{Cause, EventKind, Failure, Image, PullFailure};
+use crate::oci::image::ImageError;
+use crate::oci::reference::Reference;
+use crate::registry::{Credentials, RegistryError};
+
+/// What to pull.
+#[derive(Debug, Clone)]
+pub struct PullImage {
+    /// From where, and which.
+    pub reference: Reference,
+    /// For this platform; `None` for the host's.
+    pub platform: Option<Platform>,
+    /// Who asks.
+    pub credentials: Option<Credentials>,
+    /// Whether to go on if nobody follows any more.
+    pub continues: bool,
+}
+
+/// An image that was pulled.
+#[derive(Debug, Clone)]
+pub struct Pulled {
+    /// The image.
+    pub image: Arc<Image>,
+    /// False if it was all here.
+    pub is_changed: bool,
+}
+
+/// What a follower of a pull is told.
+#[derive(Debug, Clone)]
+pub enum PullNews {
+    /// What the reference resolved to.
+    Resolved(Descriptor),
+    /// Where it stands.
+    Progress(TransferProgress),
+    /// It has ended well. Always last.
+    Pulled(Pulled),
+}
+
+/// The pulls under way.
+#[derive(Debug, Default)]
+pub(crate) struct Pulls(Mutex<HashMap<Key, Weak<Pull>>>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    reference: String,
+    platform: String,
+    credentials: Option<Credentials>,
+}
+
+/// One pull. It ends with its last holder.
+#[derive(Debug)]
+struct Pull {
+    resolved: watch::Receiver<Option<Descriptor>>,
+    outcome: watch::Receiver<Option<Result<Pulled, Error>>>,
+    progress: Arc<Progress>,
+    _ends: DropGuard,
+}
+
+/// A follower of a pull. Who drops the last one ends it, unless it is to continue.
+#[derive(Debug)]
+pub struct Pulling {
+    pull: Arc<Pull>,
+    interval: Duration,
+    told: Told,
+}
+
+#[derive(Debug)]
+enum Told {
+    Nothing,
+    /// With the version of the progress that was told last.
+    Resolved(u64),
+    All,
+}
+
+impl Engine {
+    /// Pulls an image, or joins who does. News come no more often than `interval` says.
+    ///
+    /// # Errors
+    /// [`Error::Draining`]; all that happens later comes with the news.
+    pub fn pull_image(
+        &self,
+        cause: Cause,
+        pull: PullImage,
+        interval: Duration,
+    ) -> Result<Pulling, Error> {
+        if self.core.draining.is_cancelled() {
+            return Err(Error::Draining);
+        }
+        Ok(Pulling {
+            pull: join(&self.core, cause, pull),
+            interval,
+            told: Told::Nothing,
+        })
+    }
+}
+
+fn join(core: &Arc<Core>, cause: Cause, wanted: PullImage) -> Arc<Pull> {
+    let platform = wanted.platform.clone().unwrap_or_else(Platform::host);
+    let key = Key {
+        reference: wanted.reference.to_string(),
+        platform: platform.to_string(),
+        credentials: wanted.credentials.clone(),
+    };
+    let mut pulls = core.pulls.0.lock();
+    pulls.retain(|_, pull| pull.strong_count() > 0);
+    let joined = pulls.get(&key).and_then(Weak::upgrade);
+    // One that is over is not the answer to a question that came later.
+    let joined = joined.filter(|pull| pull.outcome.borrow().is_none());
+    let continues = wanted.continues;
+    let pull = joined.unwrap_or_else(|| {
+        let pull = Arc::new(begin(core, cause, wanted, platform));
+        pulls.insert(key, Arc::downgrade(&pull));
+        pull
+    });
+    if continues {
+        let held = Arc::clone(&pull);
+        core.spawn(async move {
+            let mut outcome = held.outcome.clone();
+            drop(outcome.wait_for(Option::is_some).await);
+        });
+    }
+    pull
+}
+
+fn begin(core: &Arc<Core>, cause: Cause, wanted: PullImage, platform: Platform) -> Pull {
+    let (resolved, is_resolved) = watch::channel(None);
+    let (ended, outcome) = watch::channel(None);
+    let progress = Arc::new(Progress::default());
+    let token = core.shutdown.child_token();
+    let work = transfer::Work {
+        core: Arc::clone(core),
+        cause: cause.clone(),
+        reference: wanted.reference,
+        platform,
+        credentials: wanted.credentials,
+        progress: Arc::clone(&progress),
+        abandoned: token.clone(),
+    };
+    let core_of_task = Arc::clone(core);
+    let task = async move {
+        let name = work.reference.to_string();
+        let result = work.run(resolved).await;
+        if let Err(error) = &result {
+            failed(&core_of_task, &name, cause, error).await;
+        }
+        ended.send_replace(Some(result));
+    };
+    core.spawn(task.in_current_span());
+    Pull {
+        resolved: is_resolved,
+        outcome,
+        progress,
+        _ends: token.drop_guard(),
+    }
+}
+
+/// Events tell of what went wrong; that nobody wanted it any more did not.
+async fn failed(core: &Core, name: &str, cause: Cause, error: &Error) {
+    if matches!(error, Error::Registry(RegistryError::Abandoned)) {
+        return;
+    }
+    let failure = Failure::PullFailed {
+        kind: kind_of(error),
+        detail: error.to_string(),
+    };
+    let event = image_event(EventKind::ImagePullFailed { failure }, name, Some(cause));
+    if let Err(error) = commit(core, Vec::new(), vec![event]).await {
+        tracing::warn!(%error, "the failure of a pull is not in the journal");
+    }
+}
+
+fn kind_of(error: &Error) -> PullFailure {
+    match error {
+        Error::Registry(error) => match error {
+            RegistryError::NotFound { .. } => PullFailure::NotFound,
+            RegistryError::AuthFailed { .. } => PullFailure::AuthFailed,
+            RegistryError::RateLimited { .. } => PullFailure::RateLimited,
+            RegistryError::Unavailable { .. } => PullFailure::Unavailable,
+            RegistryError::ResponseInvalid { .. } => PullFailure::ResponseInvalid,
+            RegistryError::Settings { .. } => PullFailure::SettingsInvalid,
+            RegistryError::DigestMismatch { .. } => PullFailure::DigestMismatch,
+            RegistryError::NoSpace { .. } => PullFailure::NoSpace,
+            RegistryError::Io { .. } | RegistryError::Abandoned => PullFailure::Internal,
+        },
+        Error::Image(error) => match error {
+            ImageError::Invalid { .. } => PullFailure::ImageInvalid,
+            ImageError::DigestMismatch { .. } => PullFailure::DigestMismatch,
+            ImageError::PlatformNotFound { .. } => PullFailure::PlatformNotFound,
+            ImageError::NoSpace { .. } => PullFailure::NoSpace,
+            ImageError::Io { .. } => PullFailure::Internal,
+        },
+        Error::PlatformNotFound { .. } => PullFailure::PlatformNotFound,
+        Error::Backend(BackendError::NoSpace { .. }) => PullFailure::NoSpace,
+        Error::Backend(BackendError::DigestMismatch { .. }) => PullFailure::DigestMismatch,
+        _ => PullFailure::Internal,
+    }
+}
+
+impl Pulling {
+    /// What comes next; `None` after the end.
+    pub async fn next(&mut self) -> Option<Result<PullNews, Error>> {
+        let next = match self.told {
+            Told::Nothing => self.first().await,
+            Told::Resolved(version) => self.further(version).await,
+            Told::All => return None,
+        };
+        if !matches!(next, Ok(PullNews::Resolved(_) | PullNews::Progress(_))) {
+            self.told = Told::All;
+        }
+        Some(next)
+    }
+
+    /// Waits for the end, and tells nothing before it.
+    ///
+    /// # Errors
+    /// Why the image was not pulled.
+    pub async fn end(self) -> Result<Pulled, Error> {
+        let mut outcome = self.pull.outcome.clone();
+        let ended = outcome.wait_for(Option::is_some).await;
+        let ended = ended.ok().and_then(|ended| ended.clone());
+        ended.unwrap_or(Err(Error::Draining))
+    }
+
+    async fn first(&mut self) -> Result<PullNews, Error> {
+        let mut resolved = self.pull.resolved.clone();
+        let found = match resolved.wait_for(Option::is_some).await {
+            Ok(found) => found.clone(),
+            Err(_) => None,
+        };
+        match found {
+            Some(descriptor) => {
+                self.told = Told::Resolved(0);
+                Ok(PullNews::Resolved(descriptor))
+            }
+            None => Err(match self.outcome().await {
+                Err(error) => error,
+                Ok(_) => Error::Bug {
+                    what: "a pull ended well and resolved nothing",
+                },
+            }),
+        }
+    }
+
+    async fn further(&mut self, version: u64) -> Result<PullNews, Error> {
+        let ended = {
+            let mut outcome = self.pull.outcome.clone();
+            let end = outcome.wait_for(Option::is_some);
+            let paced = async {
+                tokio::time::sleep(self.interval).await;
+                self.pull.progress.newer_than(version).await;
+            };
+            tokio::select! {
+                _ = end => true,
+                () = paced => false,
+            }
+        };
+        // The last state of each layer is told also if the end came sooner than the interval's.
+        if let Some((version, progress)) = self.pull.progress.since(version) {
+            self.told = Told::Resolved(version);
+            return Ok(PullNews::Progress(progress));
+        }
+        if !ended {
+            return Err(Error::Bug {
+                what: "a pull has news that are none",
+            });
+        }
+        self.outcome().await.map(PullNews::Pulled)
+    }
+
+    async fn outcome(&self) -> Result<Pulled, Error> {
+        let mut outcome = self.pull.outcome.clone();
+        let ended = outcome.wait_for(Option::is_some).await;
+        let ended = ended.ok().and_then(|ended| ended.clone());
+        ended.unwrap_or(Err(Error::Draining))
+    }
+}
+
+/// What is to end when nobody wants the pull any more.
+type Abandoned = CancellationToken;

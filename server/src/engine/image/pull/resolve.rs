@@ -1,0 +1,123 @@
+//! From a reference to the manifest of one platform.
+
+use std::collections::BTreeSet;
+
+use crate::model::image::{Descriptor, Platform};
+use crate::oci::image::{Document, Entry, Found, ImageError, distance};
+use crate::oci::reference::{Reference, Version};
+use crate::registry::{Manifest, RegistryError, Repository};
+
+/// Indexes within indexes.
+const MAX_DEPTH: usize = 4;
+/// Entries of indexes that are looked at: indexes can refer to each other many times.
+const MAX_VISITS: usize = 1_000;
+
+/// Why it leads nowhere.
+pub(super) enum Unresolved {
+    Registry(RegistryError),
+    Image(ImageError),
+    /// It has other platforms.
+    Platform(BTreeSet<String>),
+}
+
+impl From<RegistryError> for Unresolved {
+    fn from(error: RegistryError) -> Self {
+        Self::Registry(error)
+    }
+}
+
+impl From<ImageError> for Unresolved {
+    fn from(error: ImageError) -> Self {
+        Self::Image(error)
+    }
+}
+
+/// A walk through indexes for the manifest that fits best.
+pub(super) struct Search<'a> {
+    pub(super) repository: &'a Repository,
+    pub(super) platform: &'a Platform,
+    /// Platforms that there are, and are not wanted.
+    pub(super) others: BTreeSet<String>,
+    pub(super) visits: usize,
+}
+
+impl Search<'_> {
+    pub(super) async fn resolve(
+        mut self,
+        reference: &Reference,
+        told: impl FnOnce(&Descriptor),
+    ) -> Result<Found, Unresolved> {
+        let manifest = self.repository.manifest(&reference.version).await?;
+        told(&manifest.descriptor);
+        let found = self.image_of(manifest, 0).await?;
+        found.ok_or(Unresolved::Platform(self.others))
+    }
+
+    async fn image_of(
+        &mut self,
+        manifest: Manifest,
+        depth: usize,
+    ) -> Result<Option<Found>, Unresolved> {
+        let Manifest { descriptor, json } = manifest;
+        match Document::of(&descriptor.media_type) {
+            Document::Manifest => Ok(Some(Found::of_manifest(descriptor, json)?)),
+            Document::Index => Box::pin(self.image_in(&descriptor, &json, depth)).await,
+            Document::Config | Document::Unknown => Err(ImageError::Invalid {
+                problem: format!("{:?} is no image", descriptor.media_type),
+            }
+            .into()),
+        }
+    }
+
+    async fn image_in(
+        &mut self,
+        index: &Descriptor,
+        json: &[u8],
+        depth: usize,
+    ) -> Result<Option<Found>, Unresolved> {
+        let mut entries = Vec::new();
+        for entry in Entry::of_index(&index.digest, json)? {
+            self.visits += 1;
+            if depth >= MAX_DEPTH || self.visits > MAX_VISITS {
+                return Err(ImageError::Invalid {
+                    problem: "its indexes are nested too deeply".to_owned(),
+                }
+                .into());
+            }
+            match self.nearness(&entry) {
+                Some(nearness) => entries.push((nearness, entry)),
+                None => continue,
+            }
+        }
+        // The order of the index decides between equals.
+        entries.sort_by_key(|(nearness, _)| *nearness);
+        for (_, entry) in entries {
+            let version = Version::Digest(entry.descriptor.digest);
+            let mut manifest = self.repository.manifest(&version).await?;
+            manifest.descriptor.media_type = entry.descriptor.media_type;
+            if let Some(found) = self.image_of(manifest, depth + 1).await? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// 0 is exactly what is wanted; entries that do not say come last. `None` for what is not wanted.
+    fn nearness(&mut self, entry: &Entry) -> Option<u32> {
+        if !matches!(
+            Document::of(&entry.descriptor.media_type),
+            Document::Manifest | Document::Index
+        ) {
+            return None;
+        }
+        let Some(platform) = &entry.platform else {
+            return Some(u32::MAX);
+        };
+        let nearness = distance(self.platform, platform);
+        // What builders call their attestations.
+        if nearness.is_none() && platform.os != "unknown" {
+            self.others.insert(platform.to_string());
+        }
+        nearness
+    }
+}

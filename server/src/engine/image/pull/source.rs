@@ -1,0 +1,137 @@
+//! The layers of an image that is being pulled, as the backend takes them.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+use tokio_util::sync::CancellationToken;
+
+use super::progress::{LayerPhase, Progress};
+use crate::backend::{Backend, BackendError, ContainerBackend};
+use crate::model::Digest;
+use crate::oci::image::{Layer, LayerSource};
+use crate::registry::{Download, RegistryError};
+
+/// Where the layers come from: a download, or the backend itself.
+#[derive(Debug)]
+pub(super) struct PullSource {
+    backend: Backend,
+    incoming: OnceLock<Incoming>,
+    /// How many layers, from the lowest on, are what they should be.
+    scanned: watch::Sender<usize>,
+    /// Nobody waits any longer for what will not come.
+    failed: CancellationToken,
+    progress: Arc<Progress>,
+    runtime: Handle,
+}
+
+#[derive(Debug)]
+struct Incoming {
+    /// By the blobs' digests, lowest first.
+    order: Vec<Digest>,
+    downloads: HashMap<Digest, Arc<Download>>,
+}
+
+impl PullSource {
+    pub(super) fn new(backend: Backend, progress: Arc<Progress>) -> Self {
+        Self {
+            backend,
+            incoming: OnceLock::new(),
+            scanned: watch::Sender::new(0),
+            failed: CancellationToken::new(),
+            progress,
+            runtime: Handle::current(),
+        }
+    }
+
+    /// Says which layers are being downloaded; the others are in the backend. Once.
+    pub(super) fn begin(&self, layers: &[Layer], downloads: HashMap<Digest, Arc<Download>>) {
+        let order = layers.iter().map(|layer| layer.descriptor.digest.clone());
+        let order = order.collect();
+        drop(self.incoming.set(Incoming { order, downloads }));
+    }
+
+    fn download(&self, layer: &Layer) -> Option<&Arc<Download>> {
+        let incoming = self.incoming.get()?;
+        incoming.downloads.get(&layer.descriptor.digest)
+    }
+
+    /// Cancelled by whoever fails: all reads end then.
+    pub(super) fn failed(&self) -> &CancellationToken {
+        &self.failed
+    }
+
+    /// The layer at this place, of those in order, is what it should be.
+    pub(super) fn is_scanned(&self, place: usize) {
+        self.scanned.send_replace(place + 1);
+    }
+
+    /// Nothing that was downloaded is needed any more.
+    pub(super) fn discard(&self) {
+        let incoming = self.incoming.get().into_iter();
+        let downloads = incoming.flat_map(|incoming| incoming.downloads.values());
+        downloads.for_each(|download| download.discard());
+    }
+
+    /// Reads a layer that is here or comes. Blocking.
+    pub(super) fn read(&self, layer: &Layer) -> io::Result<Box<dyn Read + Send>> {
+        if let Some(download) = self.download(layer) {
+            return Ok(Box::new(download.reader(self.failed.clone())?));
+        }
+        let opened = self.backend.open_blob(&layer.descriptor);
+        let stream = self.runtime.block_on(opened).map_err(io::Error::other)?;
+        let stream = stream.map_err(io::Error::other::<BackendError>).boxed();
+        let reader = SyncIoBridge::new_with_handle(StreamReader::new(stream), self.runtime.clone());
+        Ok(Box::new(reader))
+    }
+
+    fn is_right(&self, layer: &Layer) -> io::Result<()> {
+        let wanted = &layer.descriptor.digest;
+        let order = self.incoming.get().map(|incoming| &incoming.order);
+        let place = order.and_then(|order| order.iter().position(|digest| digest == wanted));
+        let place = place.unwrap_or(usize::MAX);
+        let mut scanned = self.scanned.subscribe();
+        let is_far_enough = scanned.wait_for(|layers| *layers > place);
+        let waited = self.failed.run_until_cancelled(is_far_enough);
+        match self.runtime.block_on(waited) {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(_)) | None => Err(io::Error::other(RegistryError::Abandoned)),
+        }
+    }
+}
+
+impl LayerSource for PullSource {
+    fn open(&self, layer: &Layer) -> io::Result<Box<dyn Read + Send>> {
+        self.read(layer)
+    }
+
+    fn file(&self, layer: &Layer) -> io::Result<PathBuf> {
+        let Some(download) = self.download(layer) else {
+            // It was here a moment ago.
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let file = download.file(&self.failed)?;
+        self.is_right(layer)?;
+        Ok(file)
+    }
+
+    fn unpacking(&self, layer: &Layer) {
+        self.progress.change(&layer.descriptor.digest, |layer| {
+            if layer.phase == LayerPhase::Verifying {
+                layer.phase = LayerPhase::Extracting;
+            }
+        });
+    }
+
+    fn unpacked(&self, layer: &Layer) {
+        if self.download(layer).is_some() {
+            self.progress
+                .reach(&layer.descriptor.digest, LayerPhase::Done);
+        }
+    }
+}

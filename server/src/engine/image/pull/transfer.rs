@@ -1,0 +1,375 @@
+//! The work of one pull.
+
+use std::collections::{HashMap, HashSet};
+use std::future;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::progress::{LayerPhase, Progress};
+use super::resolve::{Search, Unresolved};
+use super::source::PullSource;
+use super::{Abandoned, Pulled};
+use crate::backend::{BackendError, ContainerBackend};
+use crate::engine::Error;
+use crate::engine::core::Core;
+use crate::engine::image::import::{describe, register};
+use crate::engine::image::references::in_turn;
+use crate::model::image::{AccountFiles, Descriptor, Platform};
+use crate::model::limits::REGISTRY_TRANSFERS;
+use crate::model::{Cause, Digest, EventKind, Image};
+use crate::oci::image::scan::{Next, RootScan};
+use crate::oci::image::{Found, ImageContent, ImageError, Layer, distance};
+use crate::oci::reference::Reference;
+use crate::registry::{Credentials, Download, RegistryError, Repository};
+
+/// How often layers that were here may be gone when they are needed.
+const ATTEMPTS: usize = 3;
+
+pub(super) struct Work {
+    pub(super) core: Arc<Core>,
+    pub(super) cause: Cause,
+    pub(super) reference: Reference,
+    pub(super) platform: Platform,
+    pub(super) credentials: Option<Credentials>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) abandoned: Abandoned,
+}
+
+/// What the registry has said of the image.
+struct Asked {
+    repository: Arc<Repository>,
+    found: Found,
+    config: Vec<u8>,
+}
+
+impl Work {
+    pub(super) async fn run(
+        self,
+        resolved: watch::Sender<Option<Descriptor>>,
+    ) -> Result<Pulled, Error> {
+        self.core.require_backend()?;
+        let asked = self.ask(&resolved);
+        let asked = self.abandoned.run_until_cancelled(asked).await;
+        let asked = asked.unwrap_or(Err(RegistryError::Abandoned.into()))?;
+        let (content, _) = self.content(&asked)?;
+        self.must_fit(&content.platform)?;
+        let layers = content.layers.iter();
+        let sizes =
+            layers.map(|layer| (layer.descriptor.digest.clone(), layer.descriptor.size_bytes));
+        self.progress.begin(sizes);
+        if let Some(pulled) = self.already(&content).await? {
+            return Ok(pulled);
+        }
+        let mut attempt = 1;
+        loop {
+            match self.take_in(&asked).await {
+                // Somebody has deleted another image with the same layers.
+                Err(Error::Backend(error)) if is_gone(&error) && attempt < ATTEMPTS => attempt += 1,
+                taken => return self.register(taken?).await,
+            }
+        }
+    }
+
+    async fn ask(&self, resolved: &watch::Sender<Option<Descriptor>>) -> Result<Asked, Error> {
+        let credentials = self.credentials.clone();
+        let registries = &self.core.settings.registries;
+        let repository = registries.repository(&self.reference, credentials).await?;
+        let search = Search {
+            repository: &repository,
+            platform: &self.platform,
+            others: Default::default(),
+            visits: 0,
+        };
+        let told = |target: &Descriptor| drop(resolved.send_replace(Some(target.clone())));
+        let found = search.resolve(&self.reference, told).await;
+        let found = found.map_err(|error| self.unresolved(error))?;
+        let config = repository.document(&found.config).await?;
+        Ok(Asked {
+            repository: Arc::new(repository),
+            found,
+            config,
+        })
+    }
+
+    fn unresolved(&self, error: Unresolved) -> Error {
+        match error {
+            Unresolved::Registry(error) => error.into(),
+            Unresolved::Image(error) => error.into(),
+            Unresolved::Platform(others) => {
+                let others: Vec<String> = others.into_iter().collect();
+                self.platform_not_found(others.join(", "))
+            }
+        }
+    }
+
+    fn platform_not_found(&self, available: String) -> Error {
+        Error::PlatformNotFound {
+            image: self.reference.to_string(),
+            platform: self.platform.to_string(),
+            available,
+        }
+    }
+
+    /// What counts in the end is the config's.
+    fn must_fit(&self, platform: &Platform) -> Result<(), Error> {
+        match distance(&self.platform, platform) {
+            Some(_) => Ok(()),
+            None => Err(self.platform_not_found(platform.to_string())),
+        }
+    }
+
+    fn content(&self, asked: &Asked) -> Result<(Arc<ImageContent>, Arc<PullSource>), ImageError> {
+        let (backend, progress) = (self.core.backend.clone(), Arc::clone(&self.progress));
+        let source = Arc::new(PullSource::new(backend, progress));
+        let mut found = asked.found.clone();
+        found.references.insert(self.reference.to_string());
+        let content = ImageContent::new(found, asked.config.clone(), Arc::clone(&source) as _)?;
+        Ok((Arc::new(content), source))
+    }
+
+    /// The image, if it is here: then it is only named.
+    async fn already(&self, content: &ImageContent) -> Result<Option<Pulled>, Error> {
+        let here = self.core.images.get(&content.config.digest);
+        let here = here.filter(|image| image.target.digest == content.target.digest);
+        let Some(image) = here else { return Ok(None) };
+        for layer in &content.layers {
+            let digest = &layer.descriptor.digest;
+            self.progress.reach(digest, LayerPhase::Exists);
+        }
+        let reference = self.reference.to_string();
+        if image.references.contains(&reference) {
+            return Ok(Some(Pulled {
+                image,
+                is_changed: false,
+            }));
+        }
+        match self.core.backend.tag(&image, &reference).await {
+            Err(error) if is_gone(&error) => return Ok(None),
+            tagged => tagged?,
+        }
+        let mut named = Image::clone(&image);
+        named.references.insert(reference);
+        self.register(named).await.map(Some)
+    }
+
+    /// Brings in what is missing. The backend unpacks each layer while the next ones come.
+    async fn take_in(&self, asked: &Asked) -> Result<Image, Error> {
+        let (content, source) = self.content(asked)?;
+        let downloads = self.downloads(asked, &content.layers).await?;
+        source.begin(&content.layers, downloads.clone());
+        let mut image = describe(&content, None);
+        let first = FirstFailure::new(source.failed());
+        let moved = first.noticing(async {
+            let moved = self.move_all(&content.layers, &downloads);
+            tokio::select! {
+                moved = moved => moved,
+                () = self.abandoned.cancelled() => Err(RegistryError::Abandoned.into()),
+                () = source.failed().cancelled() => Err(RegistryError::Abandoned.into()),
+            }
+        });
+        let scanned = first.noticing(scan(Arc::clone(&content), Arc::clone(&source)));
+        let ingested = first.noticing(async {
+            let ingested = self.core.backend.ingest(&image, Arc::clone(&content)).await;
+            ingested.map_err(Error::from)
+        });
+        let (moved, scanned, ingested) = tokio::join!(moved, scanned, ingested);
+        let (Some(()), Some(accounts), Some(bytes)) = (moved, scanned, ingested) else {
+            let error = first.into_error();
+            if !may_go_on(&error) {
+                source.discard();
+            }
+            return Err(error);
+        };
+        source.discard();
+        image.unpacked_bytes = bytes;
+        image.accounts = Arc::new(accounts);
+        Ok(image)
+    }
+
+    /// The downloads of those that the backend does not have, whole.
+    async fn downloads(
+        &self,
+        asked: &Asked,
+        layers: &[Layer],
+    ) -> Result<HashMap<Digest, Arc<Download>>, Error> {
+        let mut missing = HashMap::new();
+        for layer in layers {
+            let digest = &layer.descriptor.digest;
+            if missing.contains_key(digest) {
+                continue;
+            }
+            if self.is_here(layer).await? {
+                self.progress.reach(digest, LayerPhase::Exists);
+            } else {
+                missing.insert(digest.clone(), &layer.descriptor);
+            }
+        }
+        let begin = |(digest, blob): (Digest, &Descriptor)| {
+            let download = self.core.staging.download(&asked.repository, blob);
+            (digest, download)
+        };
+        Ok(missing.into_iter().map(begin).collect())
+    }
+
+    async fn is_here(&self, layer: &Layer) -> Result<bool, Error> {
+        let backend = &self.core.backend;
+        let is_there = |error: BackendError| match is_gone(&error) {
+            true => Ok(false),
+            false => Err(Error::from(error)),
+        };
+        let unpacked = backend.layer_bytes(&layer.chain_id).await;
+        if !unpacked.map(|_| true).or_else(is_there)? {
+            return Ok(false);
+        }
+        let blob = backend.open_blob(&layer.descriptor).await;
+        blob.map(|_| true).or_else(is_there)
+    }
+
+    /// Follows the downloads, some at a time, the lowest layers first.
+    async fn move_all(
+        &self,
+        layers: &[Layer],
+        downloads: &HashMap<Digest, Arc<Download>>,
+    ) -> Result<(), Error> {
+        let mut seen = HashSet::new();
+        let digests = layers.iter().map(|layer| &layer.descriptor.digest);
+        let ordered = digests.filter(|digest| seen.insert(*digest));
+        let moving = ordered.filter_map(|digest| Some((digest, downloads.get(digest)?)));
+        let moves: Vec<_> = moving
+            .map(|(digest, download)| self.follow(digest, download))
+            .collect();
+        let moves = stream::iter(moves).buffered(REGISTRY_TRANSFERS);
+        moves.try_for_each(|()| future::ready(Ok(()))).await
+    }
+
+    async fn follow(&self, digest: &Digest, download: &Download) -> Result<(), Error> {
+        let mut state = download.begin();
+        loop {
+            let now = state.borrow_and_update().clone();
+            match now.result {
+                Some(Ok(())) => {
+                    self.progress.change(digest, |layer| {
+                        layer.done_bytes = layer.total_bytes;
+                        layer.phase = LayerPhase::Verifying;
+                    });
+                    return Ok(());
+                }
+                Some(Err(error)) => return Err(error.into()),
+                None => self.progress.change(digest, |layer| {
+                    layer.done_bytes = now.bytes;
+                    layer.phase = match now.is_retrying {
+                        true => LayerPhase::Retrying,
+                        false => LayerPhase::Transferring,
+                    };
+                }),
+            }
+            if state.changed().await.is_err() {
+                return Err(RegistryError::Abandoned.into());
+            }
+        }
+    }
+
+    async fn register(&self, image: Image) -> Result<Pulled, Error> {
+        let cause = self.cause.clone();
+        let registered = in_turn(&self.core, move |core| async move {
+            register(&core, vec![image], &EventKind::ImagePulled, cause, None).await
+        });
+        let registered = registered.await?;
+        let image = registered.into_iter().next().ok_or(Error::Bug {
+            what: "an image was registered and is not there",
+        })?;
+        Ok(Pulled {
+            image,
+            is_changed: true,
+        })
+    }
+}
+
+/// Several things are done at once, and one failure ends them all: the others then fail because of it.
+struct FirstFailure<'a> {
+    failed: &'a CancellationToken,
+    error: Mutex<Option<Error>>,
+}
+
+impl<'a> FirstFailure<'a> {
+    fn new(failed: &'a CancellationToken) -> Self {
+        Self {
+            failed,
+            error: Mutex::default(),
+        }
+    }
+
+    async fn noticing<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Option<T> {
+        match work.await {
+            Ok(done) => Some(done),
+            Err(error) => {
+                self.error.lock().get_or_insert(error);
+                self.failed.cancel();
+                None
+            }
+        }
+    }
+
+    fn into_error(self) -> Error {
+        self.error.into_inner().unwrap_or(Error::Bug {
+            what: "a pull has failed for no reason",
+        })
+    }
+}
+
+/// The backend does not have what it had, or was thought to have.
+fn is_gone(error: &BackendError) -> bool {
+    matches!(
+        error,
+        BackendError::ImageContentMissing { .. }
+            | BackendError::BlobMissing { .. }
+            | BackendError::NotFound { .. }
+    )
+}
+
+/// Whether what has come so far is of use to a later pull: the image is not to blame, nor the room for it.
+fn may_go_on(error: &Error) -> bool {
+    match error {
+        Error::Registry(error) => matches!(
+            error,
+            RegistryError::Unavailable { .. }
+                | RegistryError::RateLimited { .. }
+                | RegistryError::AuthFailed { .. }
+                | RegistryError::Abandoned
+        ),
+        Error::Backend(BackendError::Unavailable { .. }) => true,
+        _ => false,
+    }
+}
+
+/// Verifies the layers in their order, and finds the accounts.
+async fn scan(content: Arc<ImageContent>, source: Arc<PullSource>) -> Result<AccountFiles, Error> {
+    let work = move || {
+        let mut scan = RootScan::default();
+        loop {
+            for (place, layer) in content.layers.iter().enumerate() {
+                let blob = source.read(layer).map_err(|error| unreadable(&error))?;
+                scan.layer(blob, layer)?;
+                source.is_scanned(place);
+            }
+            if let Next::Done(accounts) = scan.next() {
+                return Ok(accounts);
+            }
+        }
+    };
+    let scanned = tokio::task::spawn_blocking(work).await;
+    scanned.unwrap_or(Err(Error::Bug {
+        what: "reading layers was interrupted",
+    }))
+}
+
+fn unreadable(error: &std::io::Error) -> Error {
+    ImageError::Io {
+        detail: error.to_string(),
+    }
+    .into()
+}
