@@ -33,6 +33,7 @@ use crate::model::Digest;
 use crate::model::image::Descriptor;
 use crate::model::limits::{
     MAX_CONFIG_BYTES, REGISTRY_ATTEMPTS, REGISTRY_FIRST_DELAY, REGISTRY_LONGEST_DELAY,
+    REGISTRY_STALL_TIMEOUT,
 };
 use crate::oci::image::{MANIFEST_TYPES, SelfDescribed};
 use crate::oci::reference::{Reference, Version};
@@ -44,6 +45,16 @@ pub struct Registries {
     pub config_dir: PathBuf,
     /// How long a transfer may be slower than a KiB a second.
     pub stall_timeout: Duration,
+}
+
+impl Default for Registries {
+    /// Each registry where its name says, by HTTPS.
+    fn default() -> Self {
+        Self {
+            config_dir: PathBuf::from("/etc/wharf/certs.d"),
+            stall_timeout: REGISTRY_STALL_TIMEOUT,
+        }
+    }
 }
 
 /// One repository, for who has these credentials.

@@ -14,6 +14,7 @@ mod lease;
 mod unpack;
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,8 +65,18 @@ async fn ingest_leased(
     image: &Image,
     content: Arc<ImageContent>,
 ) -> Result<u64, BackendError> {
-    content::write(connection, lease, &content).await?;
-    let size = unpack::unpack(connection, lease, &content.layers).await?;
+    let mut size = 0;
+    let mut parent = None;
+    for layer in &content.layers {
+        // Later ones come in while this one is unpacked.
+        content::write_layer(connection, lease, &content, layer).await?;
+        content.source.unpacking(layer);
+        size += unpack::unpack(connection, lease, layer, parent).await?;
+        content.source.unpacked(layer);
+        parent = Some(&layer.chain_id);
+    }
+    content::write_documents(connection, lease, &content).await?;
+    verified(&content).await?;
     for reference in &image.references {
         name(connection, image, reference).await?;
     }
@@ -73,6 +84,19 @@ async fn ingest_leased(
         name(connection, image, &image.dangling_name()).await?;
     }
     Ok(size)
+}
+
+/// Nothing gets a name before all of it is known to be right.
+async fn verified(content: &Arc<ImageContent>) -> Result<(), BackendError> {
+    let content = Arc::clone(content);
+    let verify = move || {
+        let mut layers = content.layers.iter();
+        layers.try_for_each(|layer| content.source.verified(layer))
+    };
+    let verified = tokio::task::spawn_blocking(verify).await;
+    verified
+        .unwrap_or_else(|error| Err(io::Error::other(error)))
+        .map_err(|error| content::unreadable(&error))
 }
 
 /// Makes `reference` name `image`, whose content must be here.

@@ -98,6 +98,7 @@ impl World {
             state_dir: self.dir.path().to_owned(),
             stop_grace_period: limits::DEFAULT_STOP_GRACE,
             max_containers: 100,
+            registries: crate::registry::Registries::default(),
         };
         let backend = Backend::Fake(self.fake.clone());
         let engine = Engine::open(

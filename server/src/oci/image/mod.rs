@@ -81,18 +81,23 @@ pub struct Layer {
 
 /// Where the blobs of an image's layers come from. They may still be on their way: then what is asked for blocks.
 pub trait LayerSource: fmt::Debug + Send + Sync {
-    /// A layer's blob, as stored, while it comes in. What has been read is verified only when [`Self::file`] says so.
+    /// A layer's blob, as stored, while it comes in. What has been read is right only once [`Self::verified`] says so.
     ///
     /// # Errors
     /// If it cannot be had.
     fn open(&self, layer: &Layer) -> io::Result<Box<dyn Read + Send>>;
 
-    /// The file that has a layer's blob, whole; blob and tar are what their digests say. It may be linked, and
-    /// nobody changes it.
+    /// The file that has a layer's blob, whole and verified. It may be linked, and nobody changes it.
     ///
     /// # Errors
     /// If it cannot be had, or is something else.
     fn file(&self, layer: &Layer) -> io::Result<PathBuf>;
+
+    /// Returns once a layer's blob and tar are known to be what their digests say.
+    ///
+    /// # Errors
+    /// If they are something else, or nobody will know.
+    fn verified(&self, layer: &Layer) -> io::Result<()>;
 
     /// The backend begins to unpack a layer, which it does not have.
     fn unpacking(&self, _layer: &Layer) {}

@@ -1,8 +1,10 @@
 //! Blobs on their way into containerd's content store, with the labels that keep them there, and out of it again.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::future;
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -24,7 +26,7 @@ use crate::backend::containerd::connection::{Connection, Rpc, bounded, max_answe
 use crate::backend::containerd::error::{BACKEND, RpcError};
 use crate::model::Digest;
 use crate::model::image::Descriptor;
-use crate::oci::image::ImageContent;
+use crate::oci::image::{ImageContent, Layer};
 
 const INFO: Rpc = Rpc::quick("containerd.content.info");
 const UPDATE: Rpc = Rpc::quick("containerd.content.update");
@@ -37,19 +39,49 @@ const CHUNK_BYTES: usize = 1 << 20;
 type Labels = HashMap<String, String>;
 type Blob = Box<dyn Read + Send>;
 
-/// Writes all blobs of an image.
-pub(super) async fn write(
+/// Writes a layer's blob, once it is here: what containerd is sent, it gets without waiting.
+pub(super) async fn write_layer(
     connection: &Connection,
     lease: &Lease,
     content: &Arc<ImageContent>,
+    layer: &Layer,
 ) -> Result<(), BackendError> {
-    for layer in &content.layers {
-        let (content, opened) = (Arc::clone(content), layer.clone());
-        let open = move || content.source.open(&opened);
-        let diff_id = ("containerd.io/uncompressed", layer.diff_id.to_string());
-        let upload = Upload::new(lease, &layer.descriptor, labels([diff_id]));
-        upload.run(connection, lease, open).await?;
+    let file = match is_there(connection, &layer.descriptor.digest).await? {
+        true => None,
+        false => Some(arrived(content, layer).await?),
+    };
+    let open = move || match file {
+        Some(file) => Ok(Box::new(File::open(file)?) as Blob),
+        // It is only held and labelled.
+        None => Err(io::ErrorKind::NotFound.into()),
+    };
+    let diff_id = ("containerd.io/uncompressed", layer.diff_id.to_string());
+    let upload = Upload::new(lease, &layer.descriptor, labels([diff_id]));
+    upload.run(connection, lease, open).await
+}
+
+async fn arrived(content: &Arc<ImageContent>, layer: &Layer) -> Result<PathBuf, BackendError> {
+    let (source, wanted) = (Arc::clone(&content.source), layer.clone());
+    let file = tokio::task::spawn_blocking(move || source.file(&wanted)).await;
+    let file = file.unwrap_or_else(|error| Err(io::Error::other(error)));
+    file.map_err(|error| unreadable(&error))
+}
+
+/// A blob is not, or not any more, where it should come from.
+pub(super) fn unreadable(error: &io::Error) -> BackendError {
+    tracing::warn!(%error, "a blob cannot be read");
+    BackendError::NotFound {
+        backend: BACKEND,
+        what: "content of the image",
     }
+}
+
+/// Writes config and manifest of an image, whose layers must be there.
+pub(super) async fn write_documents(
+    connection: &Connection,
+    lease: &Lease,
+    content: &ImageContent,
+) -> Result<(), BackendError> {
     let config = Arc::clone(&content.config_json);
     let upload = Upload::new(lease, &content.config, config_labels(content));
     let open = move || Ok(memory(config.as_bytes()));
@@ -199,16 +231,10 @@ impl Upload {
         let failure = ReadFailure::default();
         let messages = self.messages(open, failure.clone());
         let written = self.send(connection, lease, messages).await;
-        if let Some(error) = failure.take() {
-            tracing::warn!(digest = %self.digest, %error, "a blob cannot be read");
-            return Err(BackendError::NotFound {
-                backend: BACKEND,
-                what: "unpacked archive",
-            });
-        }
-        match written {
-            Err(error) if error.is_already_exists() => self.label(connection, lease).await,
-            written => written.map_err(|error| error.about("content")),
+        match (written, failure.take()) {
+            (Err(error), _) if error.is_already_exists() => self.label(connection, lease).await,
+            (_, Some(error)) => Err(unreadable(&error)),
+            (written, None) => written.map_err(|error| error.about("content")),
         }
     }
 

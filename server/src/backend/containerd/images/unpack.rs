@@ -30,23 +30,18 @@ const APPLY: &str = "containerd.diff.apply";
 /// What a layer may grow to when it is unpacked, for the deadline only.
 const EXPANSION: u64 = 8;
 
-/// Unpacks what is not there yet; returns the size of all the layers.
+/// Unpacks a layer on its parent, if it is not there yet; returns its size.
 pub(super) async fn unpack(
     connection: &Connection,
     lease: &Lease,
-    layers: &[Layer],
+    layer: &Layer,
+    parent: Option<&Digest>,
 ) -> Result<u64, BackendError> {
-    let mut parent = None;
-    let mut size = 0;
-    for layer in layers {
-        lease.hold_snapshot(connection, &layer.chain_id).await?;
-        if !is_there(connection, &layer.chain_id).await? {
-            unpack_layer(connection, lease, layer, parent).await?;
-        }
-        size += snapshot_bytes(connection, layer.chain_id.to_string()).await?;
-        parent = Some(&layer.chain_id);
+    lease.hold_snapshot(connection, &layer.chain_id).await?;
+    if !is_there(connection, &layer.chain_id).await? {
+        unpack_layer(connection, lease, layer, parent).await?;
     }
-    Ok(size)
+    snapshot_bytes(connection, layer.chain_id.to_string()).await
 }
 
 async fn unpack_layer(

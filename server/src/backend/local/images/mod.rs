@@ -17,9 +17,9 @@ mod names;
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
@@ -30,7 +30,6 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use self::layer::LayerError;
 use self::names::{Name, Names};
@@ -45,7 +44,6 @@ use crate::oci::image::{ImageContent, Layer};
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 /// Digits of a chain id that name a layer's directory: paths of all layers must fit into one page.
 const LAYER_DIGITS: usize = 32;
-const BUFFER: usize = 128 << 10;
 /// What is read of a blob at a time.
 const BLOB_CHUNK: u64 = 256 << 10;
 
@@ -111,14 +109,22 @@ impl Images {
         image: &Image,
         content: &ImageContent,
     ) -> Result<u64, BackendError> {
-        let blobs = self.add_blobs(scratch, content)?;
-        let bytes = self.add_layers(scratch, &content.layers, content)?;
-        let top = content.layers.last().map(|layer| layer.chain_id.clone());
+        self.bring_all(scratch, content)?;
+        let documents = [
+            (&content.target.digest, &*content.manifest),
+            (&content.config.digest, content.config_json.as_bytes()),
+        ];
+        for (digest, bytes) in documents {
+            self.bring_blob(scratch, digest, |path| fs::write(path, bytes))?;
+        }
+        let bytes = self.put_all(scratch, content)?;
+        let layers = content.layers.iter().map(|layer| &layer.descriptor.digest);
+        let blobs = layers.chain(documents.map(|(digest, _)| digest));
         let name = Name {
             image: image.id.clone(),
             reference: String::new(),
-            blobs,
-            top,
+            blobs: blobs.cloned().collect(),
+            top: content.layers.last().map(|layer| layer.chain_id.clone()),
         };
         let dangling = image.references.is_empty().then(|| image.dangling_name());
         for reference in image.references.iter().chain(&dangling) {
@@ -246,93 +252,22 @@ impl Images {
         remove_others(&self.directory.join("content/blobs/sha256"), &blobs)
     }
 
-    fn add_blobs(
-        &self,
-        scratch: &Path,
-        content: &ImageContent,
-    ) -> Result<BTreeSet<Digest>, BackendError> {
-        let manifest = (&content.target.digest, Vec::from(&*content.manifest));
-        let config = (
-            &content.config.digest,
-            Vec::from(content.config_json.as_bytes()),
-        );
-        let mut kept = BTreeSet::new();
-        for (digest, bytes) in [manifest, config] {
-            self.add_blob(scratch, digest, bytes.as_slice())?;
-            kept.insert(digest.clone());
-        }
-        for layer in &content.layers {
-            let blob = content.source.open(layer);
-            let blob = blob.map_err(|error| self.failed(&error))?;
-            self.add_blob(scratch, &layer.descriptor.digest, blob)?;
-            kept.insert(layer.descriptor.digest.clone());
-        }
-        Ok(kept)
-    }
-
-    fn add_blob(
-        &self,
-        scratch: &Path,
-        expected: &Digest,
-        mut from: impl Read,
-    ) -> Result<(), BackendError> {
-        let path = self.blob_path(expected);
-        if path.exists() {
-            return Ok(());
-        }
-        let failed = |error: io::Error| self.failed(&error);
-        let incoming = scratch.join(expected.hex());
-        let actual = write_hashed(&incoming, &mut from).map_err(failed)?;
-        if actual != *expected {
-            return Err(BackendError::DigestMismatch {
-                expected: expected.to_string(),
-                actual: actual.to_string(),
-            });
-        }
-        fs::rename(&incoming, &path).map_err(failed)
-    }
-
-    /// Unpacks those that are not here, some at a time; returns what all of them take.
-    fn add_layers(
-        &self,
-        scratch: &Path,
-        layers: &[Layer],
-        content: &ImageContent,
-    ) -> Result<u64, BackendError> {
-        let missing: Vec<usize> = (0..layers.len())
-            .filter(|place| self.layer(&layers[*place].chain_id).is_none())
-            .collect();
-        self.unpack_all(scratch, layers, &missing, content)?;
-        if !missing.is_empty() {
-            let synced = File::open(scratch).and_then(|held| Ok(rustix::fs::syncfs(held)?));
-            synced.map_err(|error| self.failed(&error))?;
-        }
-        let mut bytes = 0;
-        for layer in layers {
-            self.put_layer(scratch, layer)?;
-            bytes += self.layer(&layer.chain_id).map_or(0, |record| record.bytes);
-        }
-        Ok(bytes)
-    }
-
-    fn unpack_all(
-        &self,
-        scratch: &Path,
-        layers: &[Layer],
-        missing: &[usize],
-        content: &ImageContent,
-    ) -> Result<(), BackendError> {
+    /// Brings what is missing of the layers into the scratch directory, some at a time.
+    fn bring_all(&self, scratch: &Path, content: &ImageContent) -> Result<(), BackendError> {
+        let layers = &content.layers;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let next = AtomicUsize::new(0);
         let failure = Mutex::new(None);
         std::thread::scope(|scope| {
-            for _ in 0..threads.min(missing.len()) {
+            for _ in 0..threads.min(layers.len()) {
                 scope.spawn(|| {
-                    while let Some(place) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let below = place.checked_sub(1).map(|below| &layers[below].chain_id);
-                        let unpacked = self.unpack(scratch, &layers[*place], below, content);
-                        if let Err(error) = unpacked {
-                            next.store(missing.len(), Ordering::Relaxed);
+                    loop {
+                        let place = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(layer) = layers.get(place) else {
+                            break;
+                        };
+                        if let Err(error) = self.bring(scratch, place, layer, content) {
+                            next.store(layers.len(), Ordering::Relaxed);
                             failure.lock().get_or_insert(error);
                         }
                     }
@@ -340,6 +275,63 @@ impl Images {
             }
         });
         failure.into_inner().map_or(Ok(()), Err)
+    }
+
+    fn bring(
+        &self,
+        scratch: &Path,
+        place: usize,
+        layer: &Layer,
+        content: &ImageContent,
+    ) -> Result<(), BackendError> {
+        if self.layer(&layer.chain_id).is_none() {
+            content.source.unpacking(layer);
+            let below = place
+                .checked_sub(1)
+                .map(|below| &content.layers[below].chain_id);
+            self.unpack(scratch, layer, below, content)?;
+        }
+        self.bring_blob(scratch, &layer.descriptor.digest, |path| {
+            let file = content.source.file(layer)?;
+            // What comes in is mostly on the same file system.
+            fs::hard_link(&file, path).or_else(|_| fs::copy(&file, path).map(drop))
+        })?;
+        content.source.unpacked(layer);
+        Ok(())
+    }
+
+    fn bring_blob(
+        &self,
+        scratch: &Path,
+        digest: &Digest,
+        write: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<(), BackendError> {
+        let incoming = scratch.join(digest.hex());
+        if self.blob_path(digest).exists() || incoming.exists() {
+            return Ok(());
+        }
+        write(&incoming).map_err(|error| self.failed(&error))
+    }
+
+    /// Puts what has been brought into its place, once it is on the disk; returns what all layers take.
+    fn put_all(&self, scratch: &Path, content: &ImageContent) -> Result<u64, BackendError> {
+        let failed = |error: io::Error| self.failed(&error);
+        let held = File::open(scratch).map_err(failed)?;
+        rustix::fs::syncfs(held).map_err(|errno| failed(errno.into()))?;
+        let layers = content.layers.iter().map(|layer| &layer.descriptor.digest);
+        let documents = [&content.config.digest, &content.target.digest];
+        for digest in layers.chain(documents) {
+            match fs::rename(scratch.join(digest.hex()), self.blob_path(digest)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        let mut bytes = 0;
+        for layer in &content.layers {
+            self.put_layer(scratch, layer)?;
+            bytes += self.layer(&layer.chain_id).map_or(0, |record| record.bytes);
+        }
+        Ok(bytes)
     }
 
     fn unpack(
@@ -475,23 +467,6 @@ pub(super) fn storage_failed(path: &Path, error: &io::Error) -> BackendError {
 
 fn layer_name(chain_id: &Digest) -> String {
     chain_id.hex().chars().take(LAYER_DIGITS).collect()
-}
-
-fn write_hashed(path: &Path, from: &mut impl Read) -> io::Result<Digest> {
-    let mut file = File::create(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        match from.read(&mut buffer)? {
-            0 => break,
-            read => {
-                hash.update(&buffer[..read]);
-                file.write_all(&buffer[..read])?;
-            }
-        }
-    }
-    file.sync_all()?;
-    Ok(Digest::from_hash(hash.finalize().into()))
 }
 
 /// Removes what is not in `kept`.

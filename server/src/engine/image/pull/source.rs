@@ -89,20 +89,6 @@ impl PullSource {
         let reader = SyncIoBridge::new_with_handle(StreamReader::new(stream), self.runtime.clone());
         Ok(Box::new(reader))
     }
-
-    fn is_right(&self, layer: &Layer) -> io::Result<()> {
-        let wanted = &layer.descriptor.digest;
-        let order = self.incoming.get().map(|incoming| &incoming.order);
-        let place = order.and_then(|order| order.iter().position(|digest| digest == wanted));
-        let place = place.unwrap_or(usize::MAX);
-        let mut scanned = self.scanned.subscribe();
-        let is_far_enough = scanned.wait_for(|layers| *layers > place);
-        let waited = self.failed.run_until_cancelled(is_far_enough);
-        match self.runtime.block_on(waited) {
-            Some(Ok(_)) => Ok(()),
-            Some(Err(_)) | None => Err(io::Error::other(RegistryError::Abandoned)),
-        }
-    }
 }
 
 impl LayerSource for PullSource {
@@ -116,8 +102,22 @@ impl LayerSource for PullSource {
             return Err(io::ErrorKind::NotFound.into());
         };
         let file = download.file(&self.failed)?;
-        self.is_right(layer)?;
+        self.verified(layer)?;
         Ok(file)
+    }
+
+    fn verified(&self, layer: &Layer) -> io::Result<()> {
+        let wanted = &layer.descriptor.digest;
+        let order = self.incoming.get().map(|incoming| &incoming.order);
+        let place = order.and_then(|order| order.iter().position(|digest| digest == wanted));
+        let place = place.unwrap_or(usize::MAX);
+        let mut scanned = self.scanned.subscribe();
+        let is_far_enough = scanned.wait_for(|layers| *layers > place);
+        let waited = self.failed.run_until_cancelled(is_far_enough);
+        match self.runtime.block_on(waited) {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(_)) | None => Err(io::Error::other(RegistryError::Abandoned)),
+        }
     }
 
     fn unpacking(&self, layer: &Layer) {

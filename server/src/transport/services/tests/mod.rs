@@ -65,6 +65,7 @@ impl Api {
             state_dir: dir.path().join("state"),
             stop_grace_period: Duration::from_secs(10),
             max_containers: 100,
+            registries: crate::registry::Registries::default(),
         };
         let engine = Engine::open(
             settings,
