@@ -38,7 +38,7 @@ pub use api::*;
 pub use core::Settings;
 pub use error::Error;
 pub use files::{Download, FileUpload};
-pub use image::Export;
+pub use image::{Export, Remark};
 pub use stats::{ContainerSample, RoundPart, StatsPage, StatsRounds};
 pub use usage::{DiskUsage, Use};
 

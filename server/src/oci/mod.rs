@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod archive;
+pub(crate) mod declared;
 pub mod process;
 pub mod reference;
 pub mod runtime_spec;

@@ -5,9 +5,11 @@ mod import;
 mod index;
 mod prune;
 mod references;
+mod remarks;
 mod sizes;
 
 pub use export::Export;
 pub(crate) use import::clear_scratch;
 pub(crate) use index::{Images, normalized};
+pub use remarks::Remark;
 pub(super) use sizes::usage;

@@ -28,6 +28,7 @@ fn stored(references: &[&str]) -> Image {
         platform: Platform::host(),
         content_bytes: 0,
         unpacked_bytes: 0,
+        layers: Vec::new(),
         chain_id: digest,
         create_time: SystemTime::UNIX_EPOCH,
         config: Arc::new(ImageConfig {
