@@ -1,8 +1,8 @@
 //! Whether the host can execute a container's program, for runtimes that cannot tell: runc and crun have reported their
 //! success by the time their child executes it, and what is left of a failure is an exit code.
 //!
-//! Looked at when the container's first process waits for its start: its root is what the program will be found in.
-//! Only what surely fails is refused; whatever else is wrong, the runtime finds.
+//! Looked at when the container's first process waits for its start, or runs: its root is what the program will be found
+//! in. Only what surely fails is refused; whatever else is wrong, the runtime finds.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use rustix::io::{Errno, read};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use tokio::time::timeout;
 
+use super::StartExec;
 use crate::files::open;
 use crate::model::image::Platform;
 use crate::model::{LaunchFailure, spec};
@@ -32,7 +33,8 @@ const MACHINES: &[(&str, &[u16])] = &[
     ("s390x", &[22]),
 ];
 
-/// Refuses the program of a container whose first process, `pid`, waits for its start.
+/// Refuses the program of `process` in the root of the process `pid`, for a container whose first process waits for its
+/// start.
 ///
 /// # Errors
 /// [`LaunchFailure::ExecutableFormat`].
@@ -45,6 +47,17 @@ pub(super) async fn check(pid: u32, process: &spec::Process) -> Result<(), Launc
             platform: Platform::host().to_string(),
         }),
         Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// The same for a further process, before anything is done about it.
+///
+/// # Errors
+/// As [`check`].
+pub(super) async fn check_exec(start: &StartExec) -> Result<(), LaunchFailure> {
+    match start.container.pid {
+        Some(pid) => check(pid, &start.exec.process).await,
+        None => Ok(()),
     }
 }
 

@@ -234,6 +234,7 @@ pub(super) async fn exec(
     process: &OciProcess,
     live: &Arc<Live>,
 ) -> Result<(), BackendError> {
+    format::check_exec(start).await?;
     let (container, exec) = (&start.container, &start.exec);
     let directory = backend.inner.directories.exec(container.id, exec.id);
     let bundle = directory.join(EXEC_BUNDLE);
