@@ -28,6 +28,7 @@ mod disconnect;
 mod exec;
 mod exec_races;
 mod files;
+mod images;
 mod init;
 mod input;
 mod isolation;

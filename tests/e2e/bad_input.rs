@@ -125,6 +125,8 @@ fn empty_is_fine(method: &Method) -> bool {
         method.name,
         "ListContainers"
             | "PruneContainers"
+            | "PruneImages"
+            | "GetDiskUsage"
             | "WatchEvents"
             | "ListEvents"
             | "ListImages"

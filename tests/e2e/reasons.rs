@@ -107,7 +107,7 @@ fn case(reason: ErrorReason) -> Case {
         R::RootReadOnly => made!(Call, calls::root_read_only),
         R::ExecutableNotFound => made!(Call, launches::executable_not_found),
         R::ExecutableNotPermitted => made!(Call, launches::executable_not_permitted),
-        R::ExecutableFormat => made!(Proxy, by_proxy::executable_format),
+        R::ExecutableFormat => made!(Call, launches::executable_format),
         R::UserNotFound => made!(Call, launches::user_not_found),
         R::WorkingDirInvalid => made!(Call, launches::working_dir_invalid),
         R::DeviceNotFound => made!(Fake, by_fake::device_not_found),

@@ -185,6 +185,7 @@ unary! {
         get_version: GetVersionRequest -> GetVersionResponse,
         get_capabilities: GetCapabilitiesRequest -> GetCapabilitiesResponse,
         get_info: GetInfoRequest -> GetInfoResponse,
+        get_disk_usage: GetDiskUsageRequest -> GetDiskUsageResponse,
     }
 }
 
@@ -445,6 +446,48 @@ impl Client {
         let messages = import_messages(start, &archive);
         let request = self.request(futures_util::stream::iter(messages));
         Ok(answer(self.images().import_image(request).await)?.images)
+    }
+}
+
+impl Client {
+    /// An archive of these images, which must be what its end says.
+    pub async fn export(&self, images: &[&str]) -> Result<Bytes, Refusal> {
+        use v1::export_image_response::Response::{Data, End};
+        let request = v1::ExportImageRequest {
+            images: images.iter().map(|image| (*image).to_owned()).collect(),
+            ..Default::default()
+        };
+        let answers = self.images().export_image(self.request(request)).await;
+        let mut answers = answer(answers)?;
+        let mut archive = Vec::new();
+        let end = loop {
+            match answers.message().await?.expect("an end").response {
+                Some(Data(data)) => {
+                    assert!((1..=256 << 10).contains(&data.len()));
+                    archive.extend_from_slice(&data);
+                }
+                Some(End(end)) => break end,
+                None => panic!("an empty message"),
+            }
+        };
+        assert!(answers.message().await?.is_none(), "the end is the last");
+        assert_eq!(end.size_bytes, i64::try_from(archive.len()).unwrap());
+        assert_eq!(end.digest, image::digest(&Sha256::digest(&archive)));
+        Ok(archive.into())
+    }
+
+    /// What a prune of images says of each.
+    pub async fn prune_images(
+        &self,
+        request: v1::PruneImagesRequest,
+    ) -> Result<Vec<v1::PruneImagesResponse>, Refusal> {
+        let answers = self.images().prune_images(self.request(request)).await;
+        let mut answers = answer(answers)?;
+        let mut told = Vec::new();
+        while let Some(image) = answers.message().await? {
+            told.push(image);
+        }
+        Ok(told)
     }
 }
 

@@ -7,6 +7,7 @@ mod blob;
 pub mod containerd;
 mod contract;
 pub mod fake;
+mod format;
 pub mod init;
 pub mod local;
 mod network;

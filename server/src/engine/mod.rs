@@ -39,7 +39,8 @@ pub use core::Settings;
 pub use error::Error;
 pub use files::{Download, FileUpload};
 pub use image::{
-    Export, LayerPhase, LayerProgress, PullImage, PullNews, Pulled, Pulling, TransferProgress,
+    Export, LayerPhase, LayerProgress, PullImage, PullNews, Pulled, Pulling, Remark,
+    TransferProgress,
 };
 pub use stats::{ContainerSample, RoundPart, StatsPage, StatsRounds};
 pub use usage::{DiskUsage, Use};

@@ -163,6 +163,8 @@ pub const REATTACH_GRACE: Duration = Duration::from_secs(30);
 
 /// Largest archive that can be imported.
 pub const MAX_ARCHIVE_BYTES: u64 = 64 << 30;
+/// Warnings of one answer.
+pub const MAX_REMARKS: usize = 32;
 /// Images of one archive that is exported.
 pub const MAX_EXPORT_IMAGES: usize = 100;
 /// Largest piece of an archive or a file in one message.

@@ -2,6 +2,7 @@
 //! Pure functions of their input; knows only the model.
 
 pub mod accounts;
+pub(crate) mod declared;
 pub mod image;
 pub mod process;
 pub mod reference;

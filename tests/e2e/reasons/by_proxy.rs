@@ -20,7 +20,6 @@ pub struct Between {
 
 const SOON: Duration = Duration::from_secs(120);
 const PAUSE_TASK: &str = "/containerd.services.tasks.v1.Tasks/Pause";
-const START_TASK: &str = "/containerd.services.tasks.v1.Tasks/Start";
 const CREATE_TASK: &str = "/containerd.services.tasks.v1.Tasks/Create";
 
 /// What comes of a pause, and of the container once the fault is over.
@@ -62,18 +61,6 @@ pub async fn host_resources(client: &Client, between: &Between) -> Refusal {
         .fail_times(CREATE_TASK, Fault::Status(Code::Unknown, words), 1);
     let refusal = client.start("starved").await.unwrap_err();
     assert_eq!(refusal.metadata["errno"], "ENOMEM");
-    refusal
-}
-
-/// As an OCI runtime says it that notices before the program's end; others start it, and it ends.
-pub async fn executable_format(client: &Client, between: &Between) -> Refusal {
-    let words = "OCI runtime start failed: exec /bin/other-platform: exec format error: unknown";
-    let program = ["/bin/other-platform"];
-    client.create("foreign", &program).await.unwrap();
-    let fault = Fault::Status(Code::Unknown, words);
-    between.proxy.fail_times(START_TASK, fault, 1);
-    let refusal = client.start("foreign").await.unwrap_err();
-    assert_eq!(refusal.metadata["path"], program[0]);
     refusal
 }
 

@@ -38,6 +38,10 @@ pub async fn executable_not_permitted(client: &Client) -> Refusal {
     program(client, "/bin/not-executable").await
 }
 
+pub async fn executable_format(client: &Client) -> Refusal {
+    program(client, "/bin/other-platform").await
+}
+
 pub async fn user_not_found(client: &Client) -> Refusal {
     let refusal = launch(client, |spec| process(spec).user = "nobody-here".to_owned()).await;
     assert_eq!(refusal.metadata["user"], "nobody-here");

@@ -17,7 +17,9 @@ use super::name::{ExecName, Name};
 use super::runs::{Expected, RunState};
 use super::{Containerd, find, tasks};
 use crate::backend::oci_runtime::{LaunchContext, RuntimeName};
-use crate::backend::{BackendError, Exit, FoundState, FoundTask, Process, SignalScope, StartExec};
+use crate::backend::{
+    BackendError, Exit, FoundState, FoundTask, Process, SignalScope, StartExec, format,
+};
 use crate::model::{ExecId, LaunchFailure, Signal, TerminalSize};
 use crate::oci::runtime_spec;
 
@@ -46,6 +48,7 @@ pub(super) async fn start(
         container,
         exec: start.exec.id,
     };
+    format::check_exec(&start).await?;
     let expected = backend.observer().execs().expect(name);
     backend.observer().exec_begins(name);
     record(backend, name, &start).await?;

@@ -9,13 +9,13 @@ use containerd_client::types::v1::Status as ProcessStatus;
 use super::connection::{Connection, Rpc};
 use super::containers::{self, task_mount};
 use super::discard::discard;
-use super::error::RpcError;
+use super::error::{BACKEND, RpcError};
 use super::name::Name;
 use super::runs::Expected;
 use super::task::ContainerdTask;
 use super::{Containerd, rename, tasks};
 use crate::backend::oci_runtime::{LaunchContext, RuntimeName};
-use crate::backend::{BackendError, Start, sources};
+use crate::backend::{Applied, BackendError, Start, format, sources};
 use crate::model::spec::Network;
 use crate::model::{Container, LaunchFailure};
 use crate::oci::runtime_spec::RuntimeOptions;
@@ -43,6 +43,7 @@ pub(super) async fn start(
     let expected = backend.runs().expect(name);
     let pid = create(backend, &start, name).await?;
     expected.pid_is(pid);
+    check_format(backend, container, name, pid).await?;
     if let Some(size) = start.terminal_size {
         // Between the two calls, so that the first instruction sees it. A terminal of the spec's size
         // does less harm than no process.
@@ -51,6 +52,27 @@ pub(super) async fn start(
         }
     }
     launch(backend, &start, name, pid, expected).await
+}
+
+/// An init tells of its program by itself.
+async fn check_format(
+    backend: &Containerd,
+    container: &Container,
+    name: Name,
+    pid: u32,
+) -> Result<(), BackendError> {
+    if container.spec.init {
+        return Ok(());
+    }
+    let checked = format::check(pid, &container.process).await;
+    if checked.is_err() && !take_back(backend, name).await {
+        return Err(BackendError::Unavailable {
+            backend: BACKEND,
+            detail: "a task that cannot be started is not removed".to_owned(),
+            applied: Applied::Unknown,
+        });
+    }
+    Ok(checked?)
 }
 
 fn not_running(container: &str) -> LaunchFailure {

@@ -31,7 +31,7 @@ use super::live::Live;
 use super::plan;
 use super::{Inner, Local, cgroup_name};
 use crate::backend::oci_runtime::{self, LaunchContext, RuntimeName};
-use crate::backend::{BackendError, Start, StartExec};
+use crate::backend::{BackendError, Start, StartExec, format};
 use crate::cgroup::Kind;
 use crate::model::{Container, ContainerId, LaunchFailure, Run, Signal, StdioPaths, spec};
 use crate::oci::runtime_spec::{capability_bits, console_size};
@@ -185,10 +185,15 @@ pub(super) async fn start(
         .by(create, &name, &start.stdio, (Some(mounted), reports))
         .await?;
     launching.take_up().await?;
-    let mut started = places.common();
-    started.extend(["start".to_owned(), name.clone()]);
-    let nothing = (None, None);
-    let began = launching.help(started, &StdioPaths::null(), nothing).await;
+    let began = match launching.check_format().await {
+        Ok(()) => {
+            let mut started = places.common();
+            started.extend(["start".to_owned(), name.clone()]);
+            let nothing = (None, None);
+            launching.help(started, &StdioPaths::null(), nothing).await
+        }
+        refused => refused,
+    };
     let began = match (began, told) {
         (Ok(()), Some(told)) => launching.has_program(told).await,
         (began, _) => began,
@@ -229,6 +234,7 @@ pub(super) async fn exec(
     process: &OciProcess,
     live: &Arc<Live>,
 ) -> Result<(), BackendError> {
+    format::check_exec(start).await?;
     let (container, exec) = (&start.container, &start.exec);
     let directory = backend.inner.directories.exec(container.id, exec.id);
     let bundle = directory.join(EXEC_BUNDLE);
@@ -379,6 +385,14 @@ impl Launching<'_> {
         processes.watch(&process).await;
         self.live.is(process);
         Ok(())
+    }
+
+    /// An init tells of its program by itself.
+    async fn check_format(&self) -> Result<(), BackendError> {
+        match pid_in(&self.places.pid) {
+            Some(pid) if !self.container.spec.init => Ok(format::check(pid, self.process).await?),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Runs the runtime once.

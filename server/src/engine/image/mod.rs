@@ -6,6 +6,7 @@ mod index;
 mod prune;
 mod pull;
 mod references;
+mod remarks;
 mod sizes;
 
 pub use export::Export;
@@ -13,4 +14,5 @@ pub(crate) use import::clear_scratch;
 pub(crate) use index::{Images, normalized};
 pub(crate) use pull::Pulls;
 pub use pull::{LayerPhase, LayerProgress, PullImage, PullNews, Pulled, Pulling, TransferProgress};
+pub use remarks::Remark;
 pub(super) use sizes::usage;

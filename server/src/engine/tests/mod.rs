@@ -12,10 +12,12 @@
 
 mod doubt;
 mod execs;
+mod exports;
 mod idempotency;
 mod images;
 mod lifecycle;
 mod logs;
+mod prunes;
 mod random;
 mod recovery;
 mod sessions;

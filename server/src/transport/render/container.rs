@@ -7,7 +7,7 @@ use wharf_api::v1::wait_container_request;
 
 use super::{duration, signed, spec, status};
 use crate::engine::wait::{Condition, WaitResult};
-use crate::engine::{ProcessInfo, Stopped};
+use crate::engine::{ProcessInfo, Remark, Stopped};
 use crate::journal::Cursor;
 use crate::model::{Container, State};
 
@@ -119,5 +119,28 @@ pub(in crate::transport) fn process(process: ProcessInfo) -> v1::ProcessInfo {
         cpu_time: Some(duration(process.cpu_time)),
         resident_bytes: signed(process.resident_bytes),
         exec_id: String::new(),
+    }
+}
+
+/// What is to be known about a container that was just made.
+pub(in crate::transport) fn warning(remark: Remark) -> v1::Warning {
+    let (reason, field, message) = match remark {
+        Remark::VolumeInRoot { path } => (
+            "IMAGE_VOLUME_IN_ROOT",
+            "spec.mounts",
+            format!(
+                "the image declares the volume {path:?}: it is part of the container's root, and goes with it"
+            ),
+        ),
+        Remark::HealthCheckNotRun => (
+            "IMAGE_HEALTH_CHECK_NOT_RUN",
+            "spec.health_check",
+            "the image has a health check, which is not run".to_owned(),
+        ),
+    };
+    v1::Warning {
+        reason: reason.to_owned(),
+        message,
+        field: field.to_owned(),
     }
 }

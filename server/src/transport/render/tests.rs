@@ -364,6 +364,7 @@ fn an_image_is_shown_with_its_users() {
         platform: Platform::host(),
         content_bytes: u64::MAX,
         unpacked_bytes: 2,
+        layers: Vec::new(),
         chain_id: Digest::of(b"layer"),
         create_time: SystemTime::UNIX_EPOCH,
         config: Arc::new(ImageConfig::default()),

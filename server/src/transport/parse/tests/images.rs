@@ -28,6 +28,7 @@ fn stored(references: &[&str]) -> Image {
         platform: Platform::host(),
         content_bytes: 0,
         unpacked_bytes: 0,
+        layers: Vec::new(),
         chain_id: digest,
         create_time: SystemTime::UNIX_EPOCH,
         config: Arc::new(ImageConfig {
@@ -157,4 +158,54 @@ fn a_platform_is_the_hosts_where_it_is_left_open() {
         (platform.os, platform.architecture),
         (host.os, host.architecture)
     );
+}
+
+#[test]
+fn a_prune_is_of_unused_images_and_of_dangling_ones_unless_it_says_otherwise() {
+    let prune = |dangling, unused, out: &mut Violations| {
+        let filter = Some(v1::ImageFilter {
+            dangling,
+            unused,
+            ..Default::default()
+        });
+        let request = v1::PruneImagesRequest {
+            filter,
+            ..Default::default()
+        };
+        image::prune(request, out)
+    };
+    let (named, dangling) = (stored(&["docker.io/library/alpine:3.22"]), stored(&[]));
+    for (asked, of_named, of_dangling) in [
+        (None, false, true),
+        (Some(true), false, true),
+        (Some(false), true, false),
+    ] {
+        let mut out = Violations::new();
+        let filter = prune(asked, None, &mut out);
+        assert!(out.is_empty(), "{out}");
+        assert_eq!(filter.matches(&named, || 0), of_named, "{asked:?}");
+        assert_eq!(filter.matches(&dangling, || 0), of_dangling, "{asked:?}");
+        assert!(!filter.matches(&named, || 1) && !filter.matches(&dangling, || 1));
+    }
+    let flaws = flaws(|out| prune(None, Some(false), out));
+    assert_eq!(flaws, ["filter.unused CONFLICT"]);
+}
+
+#[test]
+fn an_export_is_of_one_to_a_hundred_images() {
+    let flaws_of = |images: Vec<String>| {
+        let request = v1::ExportImageRequest {
+            images,
+            ..Default::default()
+        };
+        flaws(|out| image::export(request, out))
+    };
+    assert!(flaws_of(vec!["alpine".to_owned(); 100]).is_empty());
+    assert_eq!(flaws_of(Vec::new()), ["images REQUIRED"]);
+    assert_eq!(
+        flaws_of(vec!["alpine".to_owned(); 101]),
+        ["images TOO_MANY"]
+    );
+    let wrong = vec!["alpine".to_owned(), "UPPER".to_owned()];
+    assert_eq!(flaws_of(wrong), ["images[1] MALFORMED"]);
 }

@@ -43,6 +43,11 @@ impl Containers {
         show(&self.engine, container, view)
     }
 
+    fn warnings(&self, container: &Container) -> Vec<v1::Warning> {
+        let remarks = self.engine.remarks(container).into_iter();
+        remarks.map(render::container::warning).collect()
+    }
+
     fn show_full(&self, container: Arc<Container>) -> Option<v1::Container> {
         Some(self.show(&container, ContainerView::Full))
     }
@@ -68,15 +73,15 @@ impl ContainerService for Containers {
             parse::container::create(request, out)
         })?)?;
         let name = create.name.clone().unwrap_or_default();
-        let answer = |container| v1::CreateContainerResponse {
+        let answer = |container, warnings| v1::CreateContainerResponse {
             container,
-            warnings: Vec::new(),
+            warnings,
         };
         if validate_only {
             let container = self.engine.validate(create).map_err(CallError::of(&name))?;
-            return Ok(Response::new(answer(Some(render::container::validated(
-                &container,
-            )))));
+            let warnings = self.warnings(&container);
+            let container = Some(render::container::validated(&container));
+            return Ok(Response::new(answer(container, warnings)));
         }
         let created = self
             .engine
@@ -84,7 +89,8 @@ impl ContainerService for Containers {
             .await
             .map_err(CallError::of(&name))?;
         Ok(keyed(created, |container| {
-            answer(self.show_full(container))
+            let warnings = self.warnings(&container);
+            answer(self.show_full(container), warnings)
         }))
     }
 

@@ -42,7 +42,7 @@ impl Containers {
     fn created(&self, container: &Container) -> v1::RunContainerResponse {
         let created = v1::ContainerCreated {
             container: Some(self.show(container, ContainerView::Full)),
-            warnings: Vec::new(),
+            warnings: self.warnings(container),
         };
         v1::RunContainerResponse {
             response: Some(Response::Created(Box::new(created))),

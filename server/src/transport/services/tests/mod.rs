@@ -162,6 +162,7 @@ fn image(n: u8) -> Image {
         platform: Platform::host(),
         content_bytes: 1,
         unpacked_bytes: 1,
+        layers: Vec::new(),
         chain_id: digest,
         create_time: SystemTime::UNIX_EPOCH + Duration::from_secs(n.into()),
         config: Arc::new(ImageConfig::default()),
