@@ -22,6 +22,7 @@ pub mod leaks;
 pub mod process;
 pub mod proxy;
 pub mod refusal;
+pub mod registry;
 pub mod spec;
 pub mod streams;
 pub mod tier;
