@@ -33,6 +33,7 @@ mod input;
 mod isolation;
 mod lifecycle;
 mod logs;
+mod registry;
 mod request_ids;
 mod stats;
 mod stream_faults;

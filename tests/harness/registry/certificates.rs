@@ -16,7 +16,7 @@ const KEY: &[&str] = &[
 ];
 pub const RSA: &[&str] = &["-newkey", "rsa:2048", "-nodes"];
 
-/// In a directory with the names that containers' tools give such files: `ca.crt`, `client.cert`, `client.key`.
+/// Files in a directory. What a client needs is in one of its own, as containers' tools want it.
 #[derive(Debug)]
 pub struct Certificates(PathBuf);
 
@@ -24,15 +24,24 @@ impl Certificates {
     /// The authority, a server's certificate for 127.0.0.1, and a client's.
     pub async fn make(place: &Path) -> Self {
         let this = Self(place.to_owned());
+        fs::create_dir(this.of_client()).unwrap();
         self_signed(place, "ca", KEY).await;
         fs::rename(place.join("ca.cert"), this.authority()).unwrap();
         this.sign("server", "subjectAltName=IP:127.0.0.1").await;
         this.sign("client", "extendedKeyUsage=clientAuth").await;
+        for file in ["client.cert", "client.key"] {
+            fs::rename(place.join(file), this.of_client().join(file)).unwrap();
+        }
         this
     }
 
+    /// Has `ca.crt`, `client.cert` and `client.key`.
+    pub fn of_client(&self) -> PathBuf {
+        self.0.join("client")
+    }
+
     pub fn authority(&self) -> PathBuf {
-        self.0.join("ca.crt")
+        self.of_client().join("ca.crt")
     }
 
     /// The server's `cert` or `key`.

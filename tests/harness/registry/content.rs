@@ -128,16 +128,12 @@ impl Registry {
     fn skopeo(&self, what: &str, prefix: &str) -> Command {
         let mut command = Command::new("skopeo");
         command.arg("--insecure-policy").arg(what);
-        match self.access {
-            Access::Tls | Access::ClientCertificate => {
-                command
-                    .arg(format!("{prefix}cert-dir"))
-                    .arg(self.directory());
-            }
-            _ => {
-                command.arg(format!("{prefix}tls-verify=false"));
-            }
-        }
+        match &self.certificates {
+            Some(certificates) => command
+                .arg(format!("{prefix}cert-dir"))
+                .arg(certificates.of_client()),
+            None => command.arg(format!("{prefix}tls-verify=false")),
+        };
         if matches!(self.access, Access::Password | Access::Token) {
             command
                 .arg(format!("{prefix}creds"))

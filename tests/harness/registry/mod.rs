@@ -4,7 +4,7 @@
 mod certificates;
 mod content;
 pub mod fault_proxy;
-mod http;
+pub mod http;
 mod token_server;
 mod transfers;
 
@@ -23,6 +23,7 @@ use super::{Wharfd, containerd};
 use certificates::Certificates;
 pub use content::{Form, Manifest};
 pub use fault_proxy::{At, Fault, FaultProxy};
+pub use token_server::IDENTITY_TOKEN;
 use token_server::TokenServer;
 pub use transfers::Pulled;
 
@@ -131,18 +132,18 @@ impl Registry {
 
     /// What `hosts.toml` says of it.
     pub fn hosts_toml(&self) -> String {
-        let place = self.directory.path().display();
         let address = &self.address;
-        match self.access {
-            Access::Open | Access::Password | Access::Token => {
-                format!("server = \"http://{address}\"\n")
-            }
-            Access::Tls => format!("server = \"https://{address}\"\nca = \"{place}/ca.crt\"\n"),
-            Access::ClientCertificate => format!(
-                "server = \"https://{address}\"\nca = \"{place}/ca.crt\"\n\
-                 client = [[\"{place}/client.cert\", \"{place}/client.key\"]]\n"
-            ),
+        let Some(certificates) = &self.certificates else {
+            return format!("server = \"http://{address}\"\n");
+        };
+        let place = certificates.of_client();
+        let place = place.display();
+        let mut toml = format!("server = \"https://{address}\"\nca = \"{place}/ca.crt\"\n");
+        if self.access == Access::ClientCertificate {
+            let pair = format!("[\"{place}/client.cert\", \"{place}/client.key\"]");
+            toml.push_str(&format!("client = [{pair}]\n"));
         }
+        toml
     }
 
     /// Tells a server how to speak with it.

@@ -58,6 +58,8 @@ struct State {
     asked: Mutex<Vec<Asked>>,
     /// Bytes of bodies by digest of blob.
     sent: Mutex<BTreeMap<String, u64>>,
+    /// Held by every blob that is being sent.
+    sending: Arc<()>,
 }
 
 impl FaultProxy {
@@ -81,6 +83,7 @@ impl FaultProxy {
             program: Mutex::default(),
             asked: Mutex::default(),
             sent: Mutex::default(),
+            sending: Arc::default(),
         });
         let for_requests = Arc::clone(&state);
         let (address, serving) = serve(host, move |request| {
@@ -149,6 +152,11 @@ impl FaultProxy {
         self.state.sent.lock().unwrap().clone()
     }
 
+    /// How many blobs are being sent now.
+    pub fn sending(&self) -> usize {
+        Arc::strong_count(&self.state.sending) - 1
+    }
+
     /// Forgets the requests and bytes so far.
     pub fn forget(&self) {
         self.state.asked.lock().unwrap().clear();
@@ -188,8 +196,10 @@ fn counted(state: Arc<State>, asked: &Asked, response: Response<Body>) -> Respon
     if asked.method != Method::GET || !response.status().is_success() {
         return response;
     }
+    let sending = Arc::clone(&state.sending);
     response.map(|body| {
         body.map_frame(move |frame| {
+            let _ = &sending;
             let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
             *state
                 .sent
