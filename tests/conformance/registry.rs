@@ -11,6 +11,7 @@ mod policies;
 mod progress;
 mod resuming;
 mod sharing;
+mod trees;
 
 use rand::rngs::StdRng;
 use rand::{RngCore as _, SeedableRng as _};

@@ -26,6 +26,7 @@ pub mod registry;
 pub mod spec;
 pub mod streams;
 pub mod tier;
+pub mod tree;
 pub mod wait;
 pub mod wharf;
 pub mod wharfd;
