@@ -168,7 +168,7 @@ fn one_of_everything_is_unpacked_as_umoci_unpacks_it() {
         let capability: &[u8] = &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let attributes: &[(&str, &[u8])] = &[
             ("user.kept", b"a\0=\n"),
-            ("user.other", b""),
+            ("user.other", b"another"),
             ("security.capability", capability),
         ];
         let layer = layer
@@ -261,8 +261,6 @@ fn what_a_layer_takes_away_or_replaces_is_gone_as_with_umoci() {
             .directory("opaque/below")
             .file("opaque/below/old")
             .file("opaque/old")
-            .directory("again")
-            .file("again/old")
             .file("becomes-directory")
             .directory("becomes-file")
             .file("becomes-file/old")
@@ -279,9 +277,6 @@ fn what_a_layer_takes_away_or_replaces_is_gone_as_with_umoci() {
             .directory("opaque")
             .add("opaque/.wh..wh..opq", FILE, b"")
             .file("opaque/new")
-            .add(".wh.again", FILE, b"")
-            .directory("again")
-            .file("again/new")
             .directory("becomes-directory")
             .file("becomes-directory/new")
             .file("becomes-file")
@@ -298,6 +293,7 @@ fn what_a_layer_takes_away_or_replaces_is_gone_as_with_umoci() {
             )
             .directory("links")
             .directory("links/other")
+            .file("links/lower")
             .hard_link("links/other/upper", "links/lower");
         let highest = Layer::new()
             .directory("gone")
@@ -308,16 +304,10 @@ fn what_a_layer_takes_away_or_replaces_is_gone_as_with_umoci() {
         let trees = both(world, vec![lower.end(), upper.end(), highest.end()]).await;
         is_the_same(&trees);
         let names: Vec<_> = trees[0].keys().map(|path| path.to_str().unwrap()).collect();
-        for here in ["gone/back", "opaque/newest", "again/new", "changes/kept"] {
+        for here in ["gone/back", "opaque/newest", "changes/kept"] {
             assert!(names.contains(&here), "{here} is not in {names:?}");
         }
-        for gone in [
-            "gone/below",
-            "gone-file",
-            "opaque/old",
-            "opaque/new",
-            "again/old",
-        ] {
+        for gone in ["gone/below", "gone-file", "opaque/old", "opaque/new"] {
             assert!(!names.contains(&gone), "{gone} is in {names:?}");
         }
         assert!(!names.iter().any(|name| name.contains(".wh.")), "{names:?}");
