@@ -12,6 +12,8 @@ CARGO_DENY=0.20.2
 
 purpose="${1:?usage: setup.sh demo|test|lint}"
 missing=()
+root=()
+[ "$(id -u)" = 0 ] || root=(sudo)
 
 # need COMMAND PACKAGE...: asks for the packages unless the command is there.
 need() {
@@ -23,8 +25,6 @@ need() {
 install_missing() {
     [ "${#missing[@]}" -gt 0 ] || return 0
     echo "setup: installing ${missing[*]}"
-    local root=()
-    [ "$(id -u)" = 0 ] || root=(sudo)
     "${root[@]}" apt-get update -qq
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends "${missing[@]}"
@@ -52,6 +52,19 @@ grpcurl() {
     type -P grpcurl >/dev/null || [ -x "$TOOLS/bin/grpcurl" ] || {
         echo "setup: grpcurl $GRPCURL"
         GOBIN="$TOOLS/bin" go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL"
+    }
+}
+
+# The package's program alone: the package itself starts a registry on port 5000.
+docker_registry() {
+    type -P docker-registry >/dev/null || [ -x "$TOOLS/bin/docker-registry" ] || {
+        echo "setup: docker-registry"
+        local place
+        place=$(mktemp -d)
+        "${root[@]}" apt-get update -qq
+        (cd "$place" && apt-get download -qq docker-registry && dpkg-deb -x docker-registry_*.deb .)
+        install -D "$place/usr/bin/docker-registry" "$TOOLS/bin/docker-registry"
+        rm -r "$place"
     }
 }
 
@@ -90,6 +103,7 @@ test)
     need ctr containerd
     need umoci umoci
     need skopeo skopeo
+    need openssl openssl
     need crun crun
     need strace strace
     need perl perl
@@ -102,6 +116,7 @@ test)
     install_missing
     python_tools
     grpcurl
+    docker_registry
     ;;
 lint)
     need git git

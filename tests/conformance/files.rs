@@ -5,7 +5,6 @@ mod hostile;
 mod lent;
 mod mounts;
 mod stalled;
-mod tree;
 
 use wharf_api::v1;
 

@@ -34,6 +34,7 @@ mod input;
 mod isolation;
 mod lifecycle;
 mod logs;
+mod registry;
 mod request_ids;
 mod stats;
 mod stream_faults;

@@ -1,5 +1,7 @@
 //! The harness itself: it sees what is left, it removes it, and its proxy changes nothing.
 
+mod registries;
+
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};

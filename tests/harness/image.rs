@@ -13,9 +13,10 @@ use tar::{Builder, EntryType, Header};
 /// The reference of [`busybox`], normalised.
 pub const REFERENCE: &str = "docker.io/library/busybox:test";
 
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 const APPLETS: &[&str] = &[
     "cat", "chmod", "date", "dd", "echo", "env", "false", "grep", "head", "hostname", "id", "ip",
@@ -85,31 +86,31 @@ impl Recipe {
 
     /// As `skopeo copy … oci-archive:` and `umoci` write it.
     pub fn oci_layout(&self) -> Bytes {
-        let config = self.config();
+        let manifest = self.manifest();
+        let mut entry = descriptor(MANIFEST, &manifest);
+        if !self.reference.is_empty() {
+            entry["annotations"] = json!({"org.opencontainers.image.ref.name": self.reference});
+        }
+        layout(&entry, &self.blobs())
+    }
+
+    fn manifest(&self) -> Vec<u8> {
         let layers: Vec<_> = self
             .layers
             .iter()
             .map(|layer| descriptor(LAYER, layer))
             .collect();
-        let manifest = to_json(&json!({
+        to_json(&json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,
-            "config": descriptor(CONFIG, &config),
+            "config": descriptor(CONFIG, &self.config()),
             "layers": layers,
-        }));
-        let mut entry = descriptor(MANIFEST, &manifest);
-        if !self.reference.is_empty() {
-            entry["annotations"] = json!({"org.opencontainers.image.ref.name": self.reference});
-        }
-        let index = to_json(&json!({"schemaVersion": 2, "manifests": [entry]}));
+        }))
+    }
 
-        let mut tar = Tar::new();
-        tar.file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#);
-        tar.file("index.json", 0o644, &index);
-        for blob in self.layers.iter().chain([&config, &manifest]) {
-            tar.file(&blob_path(blob), 0o644, blob);
-        }
-        tar.finish().into()
+    fn blobs(&self) -> Vec<Vec<u8>> {
+        let layers = self.layers.iter().cloned();
+        layers.chain([self.config(), self.manifest()]).collect()
     }
 
     /// As `docker save` writes it.
@@ -134,6 +135,34 @@ impl Recipe {
         tar.file("manifest.json", 0o644, &manifest);
         tar.finish().into()
     }
+}
+
+/// An OCI layout whose one entry is an index of these, each for its platform.
+pub fn oci_index(recipes: &[Recipe]) -> Bytes {
+    let of_platform = |recipe: &Recipe| {
+        let mut entry = descriptor(MANIFEST, &recipe.manifest());
+        entry["platform"] = json!({"os": recipe.os, "architecture": recipe.architecture});
+        entry
+    };
+    let index = to_json(&json!({
+        "schemaVersion": 2,
+        "mediaType": INDEX,
+        "manifests": recipes.iter().map(of_platform).collect::<Vec<_>>(),
+    }));
+    let mut blobs: Vec<_> = recipes.iter().flat_map(Recipe::blobs).collect();
+    blobs.push(index.clone());
+    layout(&descriptor(INDEX, &index), &blobs)
+}
+
+fn layout(entry: &Value, blobs: &[Vec<u8>]) -> Bytes {
+    let index = to_json(&json!({"schemaVersion": 2, "manifests": [entry]}));
+    let mut tar = Tar::new();
+    tar.file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#);
+    tar.file("index.json", 0o644, &index);
+    for blob in blobs {
+        tar.file(&blob_path(blob), 0o644, blob);
+    }
+    tar.finish().into()
 }
 
 /// A tar in memory.

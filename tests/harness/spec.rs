@@ -21,6 +21,14 @@ pub fn running(args: &[&str]) -> ContainerSpec {
     }
 }
 
+/// The same of another image that has busybox.
+pub fn running_of(image: &str, args: &[&str]) -> ContainerSpec {
+    ContainerSpec {
+        image: image.to_owned(),
+        ..running(args)
+    }
+}
+
 /// Runs until it is stopped, and ends at once on SIGTERM with code 0.
 pub const PATIENT: &[&str] = &[
     "sh",

@@ -33,6 +33,7 @@ pub const CHUNK: usize = 64 << 10;
 #[derive(Debug)]
 enum Message {
     Attached(Attached),
+    Progress(v1::TransferProgress),
     Created(Box<v1::Container>),
     Output(Output),
 }
@@ -44,6 +45,8 @@ pub struct Joined {
     input: Option<mpsc::Sender<Input>>,
     messages: Messages,
     pub attached: Attached,
+    /// Where the pull of RunContainer stood, if it pulled.
+    pub progress: Vec<v1::TransferProgress>,
     /// What RunContainer has made.
     pub created: Option<v1::Container>,
 }
@@ -227,7 +230,7 @@ impl Client {
                 Response::Created(created) => {
                     Message::Created(Box::new(created.container.unwrap()))
                 }
-                Response::Progress(progress) => panic!("nothing is pulled: {progress:?}"),
+                Response::Progress(progress) => Message::Progress(progress),
             })
         });
         Joined::new(Some(sender), Box::pin(messages)).await
@@ -301,10 +304,14 @@ impl Joined {
             input,
             messages,
             attached: Attached::default(),
+            progress: Vec::new(),
             created: None,
         };
         loop {
             match joined.message().await? {
+                Some(Message::Progress(progress)) if joined.created.is_none() => {
+                    joined.progress.push(progress);
+                }
                 Some(Message::Created(container)) => joined.created = Some(*container),
                 Some(Message::Attached(attached)) => {
                     joined.attached = attached;

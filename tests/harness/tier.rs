@@ -19,6 +19,11 @@ pub fn races() -> u64 {
     number("WHARF_CHAOS_ROUNDS").map_or(25, |rounds| rounds * 5)
 }
 
+/// How often it is killed while it pulls: 10 times, or half of `WHARF_CHAOS_ROUNDS`.
+pub fn kills_of_pulls() -> u64 {
+    number("WHARF_CHAOS_ROUNDS").map_or(10, |rounds| rounds.div_ceil(2))
+}
+
 /// Whether it may take long.
 pub fn is_long() -> bool {
     number("WHARF_CHAOS_ROUNDS").is_some()

@@ -1,5 +1,6 @@
 //! The server under test, as its users run it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -50,6 +51,18 @@ impl Wharfd {
         self.directory.join("state")
     }
 
+    /// Where it finds how to speak with which registry.
+    fn registries(&self) -> PathBuf {
+        self.directory.join("registries")
+    }
+
+    /// What it is told of the registry that references call `host`; before its start.
+    pub fn tell_of_registry(&self, host: &str, hosts_toml: &str) {
+        let place = self.registries().join(host);
+        fs::create_dir_all(&place).unwrap();
+        fs::write(place.join("hosts.toml"), hosts_toml).unwrap();
+    }
+
     /// Starts it without waiting.
     pub fn launch(&mut self) {
         assert!(self.daemon.is_none(), "wharfd runs already");
@@ -60,6 +73,7 @@ impl Wharfd {
             .arg(binaries::wharfd())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("WHARF_REGISTRY_CONFIG_DIR", self.registries())
             .envs(self.options.environment.iter().cloned())
             .arg("--listen")
             .arg(format!("unix://{}", self.socket().display()))

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use super::tree::{differences, make, prints};
 use super::{Archive, BUSY};
+use crate::harness::tree::{differences, make, prints};
 use crate::harness::wharf::Wharf;
 use crate::harness::{World, process, scenario};
 

@@ -1,11 +1,13 @@
 //! A tree with everything in it, and what is to be kept of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags, lgetxattr, setxattr, utimensat};
+use rustix::fs::{
+    AtFlags, CWD, Timespec, Timestamps, XattrFlags, lgetxattr, llistxattr, setxattr, utimensat,
+};
 use sha2::{Digest as _, Sha256};
 
 /// All that is to be kept of one file.
@@ -14,33 +16,38 @@ pub struct Print {
     mode: u32,
     owner: (u32, u32),
     modified: (i64, i64),
-    links: u64,
+    device: u64,
+    /// The first of the names that a file has here.
+    first_name: PathBuf,
     size: u64,
     blocks: u64,
     content: Vec<u8>,
-    attribute: Option<Vec<u8>>,
+    attributes: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 /// The prints of a tree, by path.
 pub fn prints(top: &Path) -> BTreeMap<PathBuf, Print> {
-    let mut found = BTreeMap::new();
+    let mut paths = BTreeMap::new();
     let mut left = vec![top.to_owned()];
     while let Some(path) = left.pop() {
         let about = fs::symlink_metadata(&path).unwrap();
         if about.is_dir() {
-            left.extend(
-                fs::read_dir(&path)
-                    .unwrap()
-                    .map(|entry| entry.unwrap().path()),
-            );
+            let entries = fs::read_dir(&path).unwrap();
+            left.extend(entries.map(|entry| entry.unwrap().path()));
         }
-        let below = path.strip_prefix(top).unwrap().to_owned();
-        found.insert(below, print(&path, &about));
+        paths.insert(path, about);
     }
-    found
+    let mut names = HashMap::new();
+    let below = |path: &Path| path.strip_prefix(top).unwrap().to_owned();
+    let print = |(path, about): (PathBuf, fs::Metadata)| {
+        let inode = (about.dev(), about.ino());
+        let name = names.entry(inode).or_insert_with(|| below(&path)).clone();
+        (below(&path), print(&path, &about, name))
+    };
+    paths.into_iter().map(print).collect()
 }
 
-fn print(path: &Path, about: &fs::Metadata) -> Print {
+fn print(path: &Path, about: &fs::Metadata, first_name: PathBuf) -> Print {
     let content = if about.is_file() {
         Sha256::digest(fs::read(path).unwrap()).to_vec()
     } else if about.is_symlink() {
@@ -51,19 +58,30 @@ fn print(path: &Path, about: &fs::Metadata) -> Print {
     } else {
         Vec::new()
     };
-    let mut value = vec![0; 64];
-    let attribute = lgetxattr(path, "user.kept", value.as_mut_slice()).ok();
     let is_file = about.is_file();
     Print {
         mode: about.mode(),
         owner: (about.uid(), about.gid()),
         modified: (about.mtime(), about.mtime_nsec()),
-        links: if is_file { about.nlink() } else { 0 },
+        device: about.rdev(),
+        first_name,
         size: if is_file { about.size() } else { 0 },
         blocks: if is_file { about.blocks() } else { 0 },
         content,
-        attribute: attribute.map(|length| value[..length].to_vec()),
+        attributes: attributes(path),
     }
+}
+
+fn attributes(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut names = vec![0; 4 << 10];
+    let length = llistxattr(path, names.as_mut_slice()).unwrap();
+    let names = names[..length].split(|byte| *byte == 0);
+    let value = |name: &[u8]| {
+        let mut value = vec![0; 4 << 10];
+        let length = lgetxattr(path, name, value.as_mut_slice()).unwrap();
+        (name.to_vec(), value[..length].to_vec())
+    };
+    names.filter(|name| !name.is_empty()).map(value).collect()
 }
 
 /// What two trees differ in, briefly.
@@ -71,10 +89,7 @@ pub fn differences(
     one: &BTreeMap<PathBuf, Print>,
     other: &BTreeMap<PathBuf, Print>,
 ) -> Vec<String> {
-    let paths = one
-        .keys()
-        .chain(other.keys())
-        .collect::<std::collections::BTreeSet<_>>();
+    let paths = one.keys().chain(other.keys()).collect::<BTreeSet<_>>();
     paths
         .into_iter()
         .filter(|path| one.get(*path) != other.get(*path))
