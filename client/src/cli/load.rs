@@ -28,7 +28,7 @@ pub(crate) struct Load {
     /// Archive (plain, gzip or zstd tar); - for standard input, the default
     #[arg(short, long, value_name = "FILE")]
     input: Option<String>,
-    /// The same
+    /// Archive, as with --input
     #[arg(conflicts_with = "input")]
     file: Option<String>,
 }

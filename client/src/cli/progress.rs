@@ -18,11 +18,10 @@ use super::output::{Output, escaped};
 /// How much is told.
 #[derive(Debug, Args)]
 pub(crate) struct ProgressFlags {
-    /// Tell nothing while it goes on
+    /// Do not tell how the transfer of the image goes
     #[arg(short, long)]
     quiet: bool,
-    /// How to tell of a transfer of images: on standard error, only json where a command has no other answer
-    /// on standard output
+    /// How to tell how the transfer of the image goes, on standard error
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     progress: Style,
 }
@@ -36,7 +35,7 @@ enum Style {
     Tty,
     /// A line for each phase of each layer
     Plain,
-    /// Each message, one a line
+    /// Each message of the API, one a line; of pull and push on standard output, as their answer
     Json,
     /// Nothing
     None,
@@ -203,7 +202,8 @@ impl Bars {
                     Direction::Pull => "pulling",
                     Direction::Push => "pushing",
                 };
-                self.screen.insert(0, bar(TOTAL, name.to_owned()))
+                let begun = bar(TOTAL, name.to_owned(), progress.done_bytes);
+                self.screen.insert(0, begun)
             });
             set(total, progress.done_bytes, progress.total_bytes);
         }
@@ -222,7 +222,7 @@ impl Bars {
     fn show_layer(&mut self, layer: &LayerProgress) {
         let bar = self.layers.entry(layer.digest.clone()).or_insert_with(|| {
             let name = escaped(&Width::Short.id(&layer.digest));
-            self.screen.add(bar(LAYER, name))
+            self.screen.add(bar(LAYER, name, layer.done_bytes))
         });
         bar.set_message(self.direction.phase(layer.phase()));
         set(bar, layer.done_bytes, layer.total_bytes);
@@ -239,18 +239,28 @@ impl Drop for Bars {
     }
 }
 
-fn bar(template: &str, name: String) -> ProgressBar {
+/// A bar that nobody sees yet. What was done before it began does not count for its speed.
+fn bar(template: &str, name: String, done: i64) -> ProgressBar {
     // The templates are constants, and tests show that they can be read.
     let style = ProgressStyle::with_template(template);
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-    bar.with_style(style.progress_chars("=> "))
-        .with_prefix(name)
+    let bar = bar
+        .with_style(style.progress_chars("=> "))
+        .with_prefix(name);
+    bar.set_position(count(done));
+    bar.tick();
+    bar.reset_eta();
+    bar
 }
 
 fn set(bar: &ProgressBar, done: i64, total: i64) {
-    bar.set_length(u64::try_from(total).unwrap_or(0));
-    bar.set_position(u64::try_from(done).unwrap_or(0));
+    bar.set_length(count(total));
+    bar.set_position(count(done));
+}
+
+fn count(bytes: i64) -> u64 {
+    u64::try_from(bytes).unwrap_or(0)
 }
 
 #[cfg(test)]
