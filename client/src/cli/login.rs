@@ -119,8 +119,9 @@ async fn asked_for(username: Option<String>, output: &mut Output) -> Result<Basi
                 line().await?
             }
         };
-        output.question("Password:")?;
+        // Before it is asked for: who types fast is not seen either.
         let _hidden = Echoless::enter().map_err(Failure::Terminal)?;
+        output.question("Password:")?;
         let password = line().await?;
         Ok(BasicAuth { username, password })
     };

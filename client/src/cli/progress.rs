@@ -172,9 +172,11 @@ fn line(direction: Direction, layer: &LayerProgress) -> String {
     }
 }
 
-const TOTAL: &str =
-    "{prefix:27} {bar:25} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}";
-const LAYER: &str = "  {prefix:12} {msg:12} {bar:25} {decimal_bytes}/{decimal_total_bytes}";
+/// Both have the same columns, and the width of the terminal.
+const TOTAL: &str = "{prefix:27} {wide_bar} {decimal_bytes:>10}/{decimal_total_bytes:10} \
+                     {decimal_bytes_per_sec:>11}";
+const LAYER: &str =
+    "  {prefix:12} {msg:12} {wide_bar} {decimal_bytes:>10}/{decimal_total_bytes:22}";
 
 /// A bar for all, and one below it for each layer that something happens to.
 pub(crate) struct Bars {

@@ -1,7 +1,8 @@
 //! The file: what it says, and how it is changed.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -165,9 +166,13 @@ impl File {
             None => {}
         }
         self.remove(place)?;
-        if let Value::Object(entries) = self.fields.entry("auths").or_insert_with(|| json!({})) {
-            entries.insert(place.key().to_owned(), Value::Object(entry));
-        }
+        let mut entries = match self.fields.remove("auths") {
+            Some(Value::Object(entries)) => entries,
+            Some(_) | None => Map::new(),
+        };
+        entries.insert(place.key().to_owned(), Value::Object(entry));
+        self.fields
+            .insert("auths".to_owned(), Value::Object(entries));
         Ok(())
     }
 
@@ -210,7 +215,7 @@ impl File {
     }
 }
 
-/// docker ends passwords at their first NUL bytes from behind.
+/// NUL bytes at the end belong to no password, as docker has it.
 fn decoded(auth: &str) -> Option<BasicAuth> {
     let pair = String::from_utf8(STANDARD.decode(auth).ok()?).ok()?;
     let (username, password) = pair.split_once(':')?;
@@ -229,7 +234,10 @@ fn replace(path: &Path, fields: &Map<String, Value>) -> io::Result<()> {
     };
     let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
-    fs::create_dir_all(directory)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)?;
     // Its mode is 0600 from the start.
     let mut beside = NamedTempFile::new_in(directory)?;
     let mut text = Vec::new();

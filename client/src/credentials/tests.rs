@@ -174,6 +174,15 @@ async fn a_new_file_is_its_owners_alone_and_nothing_is_left_beside_it() {
 }
 
 #[tokio::test]
+async fn what_is_null_in_the_file_is_as_if_it_were_not_there() {
+    let world = World::with(json!({"auths": null, "credsStore": null, "credHelpers": null}));
+    assert_eq!(world.get("docker.io").await, None);
+    let stored = auth(basic("me", "secret"));
+    world.config.store("docker.io", &stored).await.unwrap();
+    assert_eq!(world.get("docker.io").await, Some(basic("me", "secret")));
+}
+
+#[tokio::test]
 async fn a_link_to_the_file_stays_a_link() {
     let world = World::new();
     fs::create_dir(world.beside("docker")).unwrap();

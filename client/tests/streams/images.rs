@@ -438,6 +438,31 @@ async fn pruning_images_counts_what_it_frees() {
 }
 
 #[tokio::test]
+async fn the_use_of_the_disk_is_a_table_or_one_object() {
+    let usage = || {
+        answer(&GetDiskUsageResponse {
+            images: Some(DiskUsage {
+                count: 2,
+                size_bytes: 1000,
+                reclaimable_bytes: 500,
+            }),
+            ..Default::default()
+        })
+    };
+    let server = Server::start(vec![usage(), usage()]);
+    let ran = run(&server, &["df"]).await;
+    assert!(
+        ran.out
+            .contains("\nImages       2       1kB    500B (50%)\n"),
+        "{}",
+        ran.out
+    );
+    let ran = run(&server, &["df", "--format", "json"]).await;
+    let shown: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(shown["images"]["reclaimableBytes"], "500");
+}
+
+#[tokio::test]
 async fn a_login_is_kept_for_later_pulls_until_the_logout() {
     let server = Server::start(vec![pulled(), pulled()]);
     let home = Home::empty();
