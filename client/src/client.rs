@@ -9,8 +9,8 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 use wharf_api::v1::{
-    FollowLogsRequest, StreamLogsRequest, StreamStatsRequest, WaitContainerRequest, WaitResult,
-    WatchEventsRequest,
+    FollowLogsRequest, PullImageRequest, PushImageRequest, StreamLogsRequest, StreamStatsRequest,
+    WaitContainerRequest, WaitResult, WatchEventsRequest,
 };
 use wharf_api::{ErrorReason, Method, metadata};
 
@@ -24,6 +24,7 @@ use crate::pages::{Paged, Pages};
 use crate::retry::{Progress, is_repeatable};
 use crate::rpc::{ServerStreaming, Unary};
 use crate::stats::StatsRounds;
+use crate::transfer::Transfer;
 use crate::upload::Upload;
 use crate::watch::EventWatch;
 
@@ -176,6 +177,18 @@ impl Client {
         StatsRounds::new(self.clone(), request)
     }
 
+    /// Pulls an image, over interruptions of the connection and restarts of the server.
+    #[must_use]
+    pub fn pull(&self, request: PullImageRequest) -> Transfer<PullImageRequest> {
+        Transfer::new(self.clone(), request)
+    }
+
+    /// Pushes an image, over interruptions of the connection and restarts of the server.
+    #[must_use]
+    pub fn push(&self, request: PushImageRequest) -> Transfer<PushImageRequest> {
+        Transfer::new(self.clone(), request)
+    }
+
     /// Waits until a condition of a container is met, over interruptions of the connection and
     /// restarts of the server: an interrupted wait is asked again about the same run.
     ///
@@ -200,7 +213,7 @@ impl Client {
         crate::upload::upload(self, start, content).await
     }
 
-    /// Reads a file of a container, or a path with all below it as tar.
+    /// Reads a file of a container, a path with all below it as tar, or images as an OCI archive.
     ///
     /// # Errors
     /// As [`Self::stream`].

@@ -157,7 +157,11 @@ impl Error {
     pub(crate) fn is_interruption(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Disconnected { .. } => true,
-            Self::Call(call) => call.code == Code::Unavailable,
+            Self::Call(call) => {
+                // The server is there, and has itself tried again for long enough.
+                let registry = call.reason == Some(ErrorReason::RegistryUnavailable);
+                call.code == Code::Unavailable && !registry
+            }
             Self::Address(_)
             | Self::Deadline { .. }
             | Self::Incomplete { .. }

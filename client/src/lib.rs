@@ -1,6 +1,7 @@
 //! A typed client of Wharf: connects over a Unix socket or TCP, sends requests with their request
 //! id, deadline and trace, repeats calls that are safe to repeat when the server asks for it, and
-//! reads watches, waits, logs and statistics on over interruptions, and keeps sessions with processes.
+//! reads watches, waits, logs, statistics and transfers of images on over interruptions, and keeps
+//! sessions with processes. [`credentials`] finds what registries ask for where docker keeps it.
 //!
 //! The messages are those of the API, in [`v1`]. Each RPC has a request type of its own, so
 //! [`Client::call`] and [`Client::stream`] know from it which method is meant:
@@ -21,12 +22,13 @@
 //! # }
 //! ```
 //!
-//! It does not decide anything by message text, keeps nothing on disk, and starts no task of its own
-//! besides the transport's.
+//! It does not decide anything by message text of the server, keeps nothing on disk but the credentials
+//! that it is told to, and starts no task of its own besides the transport's.
 
 mod address;
 mod client;
 mod connection;
+pub mod credentials;
 mod download;
 mod error;
 mod logs;
@@ -38,6 +40,7 @@ mod retry;
 mod rpc;
 mod severable;
 mod stats;
+mod transfer;
 mod upload;
 mod wait;
 mod watch;
@@ -59,6 +62,7 @@ pub use retry::{RetryPolicy, is_repeatable};
 pub use rpc::{ServerStreaming, Unary};
 pub use stats::StatsRounds;
 pub use tonic::Code;
+pub use transfer::{Transfer, Transferred};
 pub use upload::Upload;
 pub use watch::EventWatch;
 pub use wharf_api::{ErrorReason, v1};

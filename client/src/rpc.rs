@@ -28,7 +28,7 @@ pub trait Unary: Message + Clone + 'static {
 /// A request that gets a stream of messages. See [`Client::stream`](crate::Client::stream).
 pub trait ServerStreaming: Message + Clone + 'static {
     /// One message of the answer.
-    type Response: Send + 'static;
+    type Response: std::fmt::Debug + Send + 'static;
     /// Path of the method, such as `/wharf.v1.EventService/WatchEvents`.
     const METHOD: &'static str;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use wharf_client::v1::{
-    ContainerSpec, CreateContainerRequest, Mount, NetworkSpec, ProcessSpec, PullOptions,
+    ContainerSpec, CreateContainerRequest, Mount, NetworkSpec, Platform, ProcessSpec, PullOptions,
     PullPolicy, Resources, RestartPolicy, Rlimit,
 };
 
@@ -99,8 +99,11 @@ pub(crate) struct ContainerFlags {
     #[arg(long, value_name = "NAME")]
     runtime: Option<String>,
     /// When to pull the image
-    #[arg(long, value_name = "WHEN", default_value = "never")]
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     pull: Pull,
+    /// Image for this platform instead of the server's
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = values::platform)]
+    platform: Option<Platform>,
     /// Image, then the command and its arguments
     // One list, so that everything after the image belongs to the container, flags too.
     #[arg(
@@ -116,11 +119,15 @@ pub(crate) struct ContainerFlags {
 }
 
 /// When to pull.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum Pull {
-    Never,
+    /// If it is not here
+    #[default]
     Missing,
+    /// Also to see whether the registry has a newer one
     Always,
+    /// Not at all
+    Never,
 }
 
 /// Limits; also of `update`.
@@ -265,13 +272,15 @@ impl ContainerFlags {
 
     fn pull_options(&self) -> Option<PullOptions> {
         let policy = match self.pull {
-            Pull::Never => return None,
+            Pull::Never if self.platform.is_none() => return None,
+            Pull::Never => PullPolicy::Never,
             Pull::Missing => PullPolicy::IfMissing,
             Pull::Always => PullPolicy::Always,
         };
         Some(PullOptions {
             policy: policy.into(),
-            ..Default::default()
+            platform: self.platform.clone(),
+            auth: None,
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use wharf_client::credentials::CredentialsError;
 use wharf_client::{Code, Error, ErrorReason};
 
 /// Exit code of bad usage, and of a `run` that the server refused.
@@ -37,9 +38,11 @@ pub(crate) enum Failure {
     #[error("cannot read {path}: {source}", path = path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("cannot write {path}: {source}", path = path.display())]
-    IdFile { path: PathBuf, source: io::Error },
+    Write { path: PathBuf, source: io::Error },
     #[error("cannot copy {path}: {source}", path = path.display())]
     Copy { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     #[error("cannot write the output: {0}")]
     Output(#[source] io::Error),
     #[error("cannot show a message as JSON: {0}")]

@@ -107,6 +107,8 @@ pub(crate) fn images(pairs: &[Pair]) -> Result<Option<ImageFilter>, Failure> {
             ("reference", reference) => filter.references.push(reference.to_owned()),
             ("dangling", "true") => filter.dangling = Some(true),
             ("dangling", "false") => filter.dangling = Some(false),
+            ("unused", "true") => filter.unused = Some(true),
+            ("unused", "false") => filter.unused = Some(false),
             ("label", _) => {
                 let (key, value) = full_label(pair)?;
                 filter.labels.insert(key, value);
@@ -114,7 +116,7 @@ pub(crate) fn images(pairs: &[Pair]) -> Result<Option<ImageFilter>, Failure> {
             _ => {
                 return Err(unknown(
                     pair,
-                    "reference=, dangling=true|false, label=KEY=VALUE",
+                    "reference=, dangling=true|false, unused=true|false, label=KEY=VALUE",
                 ));
             }
         }

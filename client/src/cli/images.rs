@@ -15,7 +15,7 @@ const MOST_PER_PAGE: i32 = 1000;
 /// List images
 #[derive(Debug, Args)]
 pub(crate) struct Images {
-    /// Only those: reference=REFERENCE (a trailing * matches any rest), dangling=BOOL, label=KEY=VALUE
+    /// Only those: reference=REFERENCE (a trailing * matches any rest), dangling=BOOL, unused=BOOL, label=KEY=VALUE
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = filters::pair)]
     filter: Vec<Pair>,
     /// Only ids, whole ones: what the other commands take

@@ -28,11 +28,15 @@ shown!(
     Container,
     ContainerStats,
     Event,
+    GetDiskUsageResponse,
     GetInfoResponse,
     GetVersionResponse,
     Image,
     ProcessInfo,
-    PruneContainersResponse
+    PruneContainersResponse,
+    PruneImagesResponse,
+    PullImageResponse,
+    PushImageResponse
 );
 
 /// A message, ready to be serialised.

@@ -8,6 +8,7 @@ mod attached;
 mod container_flags;
 mod cp;
 mod create;
+mod df;
 mod each;
 mod events;
 mod exec;
@@ -15,22 +16,28 @@ mod failure;
 mod filters;
 mod human;
 mod images;
-mod import;
 mod info;
 mod inspect;
 mod json;
 mod kill;
+mod load;
 mod log_lines;
+mod login;
 mod logs;
 mod mounts;
 mod output;
 mod pause;
+mod progress;
 mod prune;
 mod ps;
+mod pull;
+mod push;
+mod registry_auth;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod security;
 mod session;
 mod start;
@@ -93,9 +100,16 @@ pub(crate) enum Command {
     Rename(update::Rename),
     Prune(prune::Prune),
     Images(images::Images),
-    Import(import::Import),
+    Pull(pull::Pull),
+    Push(push::Push),
     Tag(tag::Tag),
     Rmi(rmi::Rmi),
+    Save(save::Save),
+    #[command(visible_alias = "import")]
+    Load(load::Load),
+    Login(login::Login),
+    Logout(login::Logout),
+    Df(df::Df),
     Version(version::Version),
     Info(info::Info),
 }
@@ -193,9 +207,15 @@ impl Command {
             Self::Rename(command) => command.execute(session).await,
             Self::Prune(command) => command.execute(session).await,
             Self::Images(command) => command.execute(session).await,
-            Self::Import(command) => command.execute(session).await,
+            Self::Pull(command) => command.execute(session).await,
+            Self::Push(command) => command.execute(session).await,
             Self::Tag(command) => command.execute(session).await,
             Self::Rmi(command) => command.execute(session).await,
+            Self::Save(command) => command.execute(session).await,
+            Self::Load(command) => command.execute(session).await,
+            Self::Login(command) => command.execute(session).await,
+            Self::Logout(command) => command.execute(session).await,
+            Self::Df(command) => command.execute(session).await,
             Self::Version(command) => command.execute(session).await,
             Self::Info(command) => command.execute(session).await,
         }

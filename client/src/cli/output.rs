@@ -66,6 +66,17 @@ impl Output {
         }
     }
 
+    /// One object on one line of either stream.
+    pub(crate) fn json_to(
+        &mut self,
+        stream: OutputStream,
+        value: &impl Serialize,
+    ) -> Result<(), Failure> {
+        let mut line = serde_json::to_vec(value).map_err(json_failure)?;
+        line.push(b'\n');
+        self.data(stream, &line)
+    }
+
     /// One object on one line.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(value).map_err(json_failure)?;
@@ -98,9 +109,9 @@ impl Output {
         let _ = writeln!(self.err, "wharf: warning: {}", escaped(text));
     }
 
-    /// What is going on, for people.
-    pub(crate) fn remark(&mut self, text: &str) {
-        let _ = writeln!(self.err, "wharf: {}", escaped(text));
+    /// A line for people about something else than this program.
+    pub(crate) fn note(&mut self, text: &str) {
+        let _ = writeln!(self.err, "{}", escaped(text));
     }
 
     /// A question, without the end of its line.
@@ -133,7 +144,7 @@ fn json_failure(error: serde_json::Error) -> Failure {
 }
 
 /// `text` with every control character escaped, and every mark that turns the direction of text.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for character in text.chars() {
         let turns = matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

@@ -6,17 +6,21 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tokio::time::timeout;
+use wharf_client::v1::pull_image_response::Response;
 use wharf_client::v1::wait_container_request::Condition;
 use wharf_client::v1::{
-    AttachOptions, CreateContainerRequest, OutputStream, RunContainerStart, WaitContainerRequest,
+    AttachOptions, CreateContainerRequest, OutputStream, PullImageResponse, RunContainerStart,
+    WaitContainerRequest,
 };
 use wharf_client::{Client, Output as Happening};
 
 use super::attached::{Listener, Parting, Screen, Stdin, Wiring, conduct};
 use super::container_flags::{ContainerFlags, Then};
-use super::create::create;
+use super::create::{create, image_of};
 use super::failure::Failure;
 use super::output::Output;
+use super::progress::{Direction, Progress, ProgressFlags};
+use super::registry_auth::add_registry_auth;
 use super::session::Session;
 use super::wiring_flags::{LeaveFlags, ProxyFlags};
 
@@ -39,9 +43,8 @@ pub(crate) struct Run {
     /// Write the container's id to a file that is not there yet
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
-    /// Do not tell that the image is being pulled
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    progress: ProgressFlags,
     #[command(flatten)]
     proxy: ProxyFlags,
     #[command(flatten)]
@@ -114,16 +117,24 @@ impl Run {
     pub(crate) async fn execute(self, session: &mut Session) -> Result<(), Failure> {
         let mut birth = Birth {
             cidfile: self.cidfile.clone(),
-            quiet: self.quiet,
-            pulling: false,
+            progress: self
+                .progress
+                .progress(Direction::Pull, OutputStream::Stderr)?,
             id: String::new(),
         };
         birth.check()?;
         match self.plan()? {
-            Plan::Background(request) => birth.note(&create(*request, session).await?),
-            Plan::Attached(start, wiring) => {
+            Plan::Background(request) => {
+                let progress = std::mem::replace(&mut birth.progress, Progress::Silent);
+                birth.note(&create(*request, progress, session).await?)
+            }
+            Plan::Attached(mut start, wiring) => {
                 let removes = start.spec.as_ref().is_some_and(|spec| spec.auto_delete);
                 let client = session.connect().await?;
+                if let Some(pull) = &mut start.pull {
+                    let image = image_of(start.spec.as_ref());
+                    add_registry_auth(pull, image, &client, &mut session.output).await;
+                }
                 let run = client.run_container(*start);
                 let parting = conduct(run, wiring, &mut birth, &mut session.output).await?;
                 session.exit_code = parting.exit_code();
@@ -157,9 +168,7 @@ async fn until_gone(client: &Client, container: String, session: &mut Session) {
 /// What is told and noted while a container comes into being.
 struct Birth {
     cidfile: Option<PathBuf>,
-    quiet: bool,
-    /// It was told that the image is pulled.
-    pulling: bool,
+    progress: Progress,
     /// The container's, once there is one.
     id: String,
 }
@@ -178,7 +187,7 @@ impl Birth {
 
     fn note(&self, id: &str) -> Result<(), Failure> {
         let write = |path: &Path| {
-            fs::write(path, id).map_err(|source| Failure::IdFile {
+            fs::write(path, id).map_err(|source| Failure::Write {
                 path: path.to_owned(),
                 source,
             })
@@ -190,11 +199,15 @@ impl Birth {
 impl Listener for Birth {
     fn hear(&mut self, happening: &Happening, output: &mut Output) -> Result<(), Failure> {
         match happening {
-            Happening::Progress(_) if !self.quiet && !self.pulling => {
-                self.pulling = true;
-                output.remark("pulling the image");
+            Happening::Progress(at) => {
+                let message = PullImageResponse {
+                    response: Some(Response::Progress(at.clone())),
+                };
+                self.progress.message(&message, output)?;
+                self.progress.show(at, output)?;
             }
             Happening::Created(created) => {
+                self.progress = Progress::Silent;
                 for warning in &created.warnings {
                     output.warning(&warning.message);
                 }

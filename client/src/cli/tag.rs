@@ -11,7 +11,7 @@ use super::session::Session;
 pub(crate) struct Tag {
     /// Reference, digest or id
     image: String,
-    /// New reference
+    /// New reference; one that another image has is refused
     reference: String,
 }
 

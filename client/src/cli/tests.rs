@@ -92,6 +92,10 @@ fn a_bare_run_asks_for_the_image_and_nothing_else() {
             process: Some(ProcessSpec::default()),
             ..Default::default()
         }),
+        pull: Some(PullOptions {
+            policy: PullPolicy::IfMissing.into(),
+            ..Default::default()
+        }),
         start: true,
         ..Default::default()
     };
@@ -248,6 +252,52 @@ fn every_flag_of_run_reaches_its_field() {
 }
 
 #[test]
+fn an_image_is_pulled_when_and_for_what_platform_is_asked() {
+    let pull = |line: &str| created(line).pull;
+    let policy = |line: &str| pull(line).map(|pull| pull.policy());
+    assert_eq!(policy("wharf create i"), Some(PullPolicy::IfMissing));
+    assert_eq!(
+        policy("wharf create --pull always i"),
+        Some(PullPolicy::Always)
+    );
+    assert_eq!(pull("wharf run -d --pull never i"), None);
+    let never = pull("wharf run -d --pull never --platform linux/arm i").unwrap();
+    assert_eq!(never.policy(), PullPolicy::Never);
+    assert_eq!(never.platform.unwrap().architecture, "arm");
+}
+
+#[test]
+fn a_pull_goes_on_without_its_caller_if_asked_to() {
+    let goes_on = |line: &str| match parse(line) {
+        Command::Pull(pull) => pull.request().continue_on_disconnect,
+        other => panic!("{other:?}"),
+    };
+    assert!(!goes_on("wharf pull i"));
+    assert!(goes_on("wharf pull --on-disconnect continue i"));
+}
+
+#[test]
+fn all_unused_images_are_those_with_and_those_without_references() {
+    let requests = |line: &str| match parse(line) {
+        Command::Prune(prune) => prune.image_requests(),
+        other => panic!("{other:?}"),
+    };
+    let line = "wharf prune --images -a --filter reference=a*";
+    let dangling: Vec<_> = requests(line)
+        .unwrap()
+        .into_iter()
+        .map(|request| {
+            let filter = request.filter.unwrap();
+            assert_eq!(filter.references, ["a*"]);
+            filter.dangling
+        })
+        .collect();
+    assert_eq!(dangling, [Some(false), Some(true)]);
+    assert!(requests("wharf prune --images -a --filter dangling=true").is_err());
+    assert!(requests("wharf prune --images --filter name=web").is_err());
+}
+
+#[test]
 fn dockers_words_for_no_limit_leave_it_unset() {
     assert_eq!(spec("wharf run -d --pids-limit -1 -m 0 i").resources, None);
 }
@@ -398,6 +448,12 @@ fn what_cannot_be_meant_is_refused() {
         "wharf --request-id two\twords ps",
         "wharf --host nowhere ps",
         "wharf stop",
+        "wharf prune -a",
+        "wharf pull --platform linux i",
+        "wharf run --pull sometimes i",
+        "wharf login --password-stdin",
+        "wharf load -i a b",
+        "wharf save",
     ] {
         assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
     }

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use prost_types::Timestamp;
-use wharf_client::v1::RestartPolicy;
 use wharf_client::v1::restart_policy::Condition;
+use wharf_client::v1::{Platform, RestartPolicy};
 
 /// "512m", "1.5g" or plain bytes; units are powers of 1,024, as docker has them for memory.
 pub(crate) fn bytes(text: &str) -> Result<i64, String> {
@@ -128,6 +128,19 @@ pub(crate) fn restart_policy(text: &str) -> Result<RestartPolicy, String> {
         _ => Err(format!(
             "{text:?} is not one of no, on-failure[:MAX], always"
         )),
+    }
+}
+
+/// "linux/arm64/v8".
+pub(crate) fn platform(text: &str) -> Result<Platform, String> {
+    let mut parts = text.split('/').map(str::to_owned);
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(os), Some(architecture), variant, None) => Ok(Platform {
+            os,
+            architecture,
+            variant: variant.unwrap_or_default(),
+        }),
+        _ => Err(format!("{text:?} is not a platform, such as linux/amd64")),
     }
 }
 

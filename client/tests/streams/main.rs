@@ -1,4 +1,4 @@
-//! The command line's streams against a scripted server: bytes, terminals, signals, exit codes.
+//! The command line's streams and transfers against a scripted server: bytes, terminals, signals, exit codes.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,6 +7,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod images;
 mod logs;
 mod pipes;
 mod replies;

@@ -14,7 +14,7 @@ use wharf_client::v1::process_output::Kind as Out;
 use wharf_client::v1::*;
 
 use crate::replies::*;
-use crate::testing::{Call, Server, Step, ok};
+use crate::testing::{Call, Server, Step, ok, send};
 use crate::wharf::{LIMIT, Wharf, command};
 
 /// A terminal, and the program that was started at it.
@@ -34,8 +34,19 @@ fn size(rows: u16, columns: u16) -> Winsize {
     }
 }
 
+/// What remarks are written to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Remarks {
+    Apart,
+    OnScreen,
+}
+
 impl Terminal {
     fn start(server: &Server, args: &[&str]) -> Self {
+        Self::start_with(server, args, Remarks::Apart, &[])
+    }
+
+    fn start_with(server: &Server, args: &[&str], remarks: Remarks, env: &[(&str, &str)]) -> Self {
         let keys = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&keys).unwrap();
         unlockpt(&keys).unwrap();
@@ -56,9 +67,15 @@ impl Terminal {
             .arg(wharf.get_program())
             .args(wharf.get_args());
         start.env("WHARF_HOST", server.address().to_string());
+        start.env("DOCKER_CONFIG", "/nonexistent");
+        start.env("TERM", "xterm");
+        start.envs(env.iter().copied());
         start.stdin(Stdio::from(screen.try_clone().unwrap()));
         start.stdout(Stdio::from(screen.try_clone().unwrap()));
-        start.stderr(Stdio::piped());
+        start.stderr(match remarks {
+            Remarks::Apart => Stdio::piped(),
+            Remarks::OnScreen => Stdio::from(screen.try_clone().unwrap()),
+        });
         Self {
             keys: keys.into(),
             screen,
@@ -247,4 +264,72 @@ async fn who_attaches_again_has_the_screen_painted_again() {
     assert_eq!(terminal.ends().await.0, 0);
     let resize = |rows| In::Resize(TerminalSize { rows, columns: 77 });
     assert_eq!(inputs(&server.calls()[1]), [resize(34), resize(33)]);
+}
+
+#[tokio::test]
+async fn a_pull_has_bars_that_make_room_for_its_answer() {
+    use pull_image_response::Response;
+    let message = |response| {
+        send(&PullImageResponse {
+            response: Some(response),
+        })
+    };
+    let progress = TransferProgress {
+        done_bytes: 500_000,
+        total_bytes: 2_000_000,
+        layers: vec![LayerProgress {
+            digest: "sha256:0123456789abcdef".into(),
+            phase: layer_progress::Phase::Transferring.into(),
+            done_bytes: 500_000,
+            total_bytes: 2_000_000,
+        }],
+    };
+    let server = Server::start(vec![vec![
+        message(Response::Progress(progress)),
+        message(Response::Result(PullResult::default())),
+        ok(),
+    ]]);
+    let args = ["pull", "alpine"];
+    let mut terminal = Terminal::start_with(&server, &args, Remarks::OnScreen, &[]);
+    let shown = terminal.shows("alpine\r\n").await;
+    for part in ["pulling ", "0123456789ab downloading ", "500.00 kB/2.00 MB"] {
+        assert!(shown.contains(part), "{part}: {shown:?}");
+    }
+    let (_, rest) = shown.rsplit_once("B/s").unwrap();
+    assert!(rest.contains("\u{1b}[2K"), "the bar stays: {shown:?}");
+    assert_eq!(terminal.ends().await.0, 0);
+}
+
+#[tokio::test]
+async fn a_password_that_is_typed_is_not_shown() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(vec![]);
+    let env = [("DOCKER_CONFIG", home.path().to_str().unwrap())];
+    let args = ["login", "localhost:5000"];
+    let mut terminal = Terminal::start_with(&server, &args, Remarks::OnScreen, &env);
+    terminal.shows("Username: ").await;
+    terminal.type_in("me\r");
+    terminal.shows("Password: ").await;
+    terminal.type_in("secret\r");
+    let shown = terminal
+        .shows("Credentials of localhost:5000 stored\r\n")
+        .await;
+    assert!(!shown.contains("secret"), "{shown}");
+    assert_eq!(terminal.ends().await.0, 0);
+    let kept = std::fs::read_to_string(home.path().join("config.json")).unwrap();
+    // printf me:secret | base64
+    assert!(kept.contains("bWU6c2VjcmV0"), "{kept}");
+}
+
+#[tokio::test]
+async fn breaking_off_at_a_password_gives_the_terminal_back() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(vec![]);
+    let env = [("DOCKER_CONFIG", home.path().to_str().unwrap())];
+    let args = ["login", "-u", "me"];
+    let mut terminal = Terminal::start_with(&server, &args, Remarks::OnScreen, &env);
+    terminal.shows("Password: ").await;
+    terminal.type_in("sec\x03");
+    assert_eq!(terminal.ends().await.0, 128 + 2);
+    assert_eq!(std::fs::read_dir(&home).unwrap().count(), 0);
 }

@@ -17,6 +17,8 @@ pub(crate) fn command(server: &Server, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
     command
         .env("WHARF_HOST", server.address().to_string())
+        // Who runs the tests may have logged in somewhere.
+        .env("DOCKER_CONFIG", "/nonexistent")
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -129,7 +129,8 @@ fn help_and_versions_need_no_server() {
         let commands = [
             "run", "create", "start", "stop", "restart", "kill", "rm", "ps", "inspect", "wait",
             "pause", "unpause", "top", "events", "trace", "update", "rename", "prune", "images",
-            "import", "tag", "rmi", "version", "info", "exec", "attach", "logs", "cp",
+            "pull", "push", "tag", "rmi", "save", "load", "login", "logout", "df", "version",
+            "info", "exec", "attach", "logs", "cp",
         ];
         for command in commands {
             let row = format!("\n  {command} ");

@@ -22,12 +22,13 @@ use wharf_client::v1::{ExitStatus, OutputStream, TerminalSize};
 use wharf_client::{Input, InputFate, Output as Happening, Session};
 
 pub(crate) use detach_keys::DetachKeys;
-pub(crate) use terminal::{is_stdout, size_or_default};
+pub(crate) use signals::Signals;
+pub(crate) use terminal::{Echoless, is_stderr, is_stdin, is_stdout, size_or_default};
 
 use super::failure::Failure;
 use super::output::Output;
 use feed::Feed;
-use signals::{Signals, SizeChanges};
+use signals::SizeChanges;
 use sink::Sink;
 use terminal::Raw;
 

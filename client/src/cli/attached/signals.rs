@@ -32,13 +32,13 @@ const INSISTED: usize = 3;
 
 /// Signals to this process. Also those that are not passed on are taken: whoever ends by one has a
 /// terminal to give back first.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     proxy: Proxy,
     sources: Vec<(Named, Signal)>,
 }
 
 impl Signals {
-    pub(super) fn new(proxy: Proxy) -> io::Result<Self> {
+    pub(crate) fn new(proxy: Proxy) -> io::Result<Self> {
         let listen = |(kind, name): (SignalKind, &'static str)| {
             let number = u8::try_from(kind.as_raw_value()).unwrap_or(0);
             Ok(((number, name), signal(kind)?))
@@ -51,7 +51,7 @@ impl Signals {
     }
 
     /// The number of the next one.
-    pub(super) async fn next(&mut self) -> u8 {
+    pub(crate) async fn next(&mut self) -> u8 {
         self.named().await.0
     }
 

@@ -2,8 +2,10 @@
 
 use std::io;
 
-use rustix::stdio::{stdin, stdout};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::stdio::{stderr, stdin, stdout};
+use rustix::termios::{
+    LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr,
+};
 use wharf_client::v1::TerminalSize;
 
 use super::{Keyboard, Screen, Stdin, Wiring};
@@ -15,13 +17,18 @@ const UNSEEN: TerminalSize = TerminalSize {
 };
 
 /// Whether input comes from a terminal.
-pub(super) fn is_stdin() -> bool {
+pub(crate) fn is_stdin() -> bool {
     isatty(stdin())
 }
 
 /// Whether output goes to a terminal.
 pub(crate) fn is_stdout() -> bool {
     isatty(stdout())
+}
+
+/// Whether remarks go to a terminal.
+pub(crate) fn is_stderr() -> bool {
+    isatty(stderr())
 }
 
 /// The terminal's size, if there is one that has a size.
@@ -76,5 +83,29 @@ impl Drop for Raw {
             // A terminal that is gone needs no restoring.
             let _ = tcsetattr(stdin(), OptionalActions::Drain, before);
         }
+    }
+}
+
+/// A terminal that does not show what is typed; as it was before when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Echoless {
+    before: Termios,
+}
+
+impl Echoless {
+    pub(crate) fn enter() -> io::Result<Self> {
+        let before = tcgetattr(stdin())?;
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        // The end of the line is seen, so that what follows stands on the next one.
+        hidden.local_modes.insert(LocalModes::ECHONL);
+        tcsetattr(stdin(), OptionalActions::Flush, &hidden)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Echoless {
+    fn drop(&mut self) {
+        let _ = tcsetattr(stdin(), OptionalActions::Drain, &self.before);
     }
 }

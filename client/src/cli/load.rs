@@ -1,33 +1,39 @@
-//! `wharf import`.
+//! `wharf load`, also `wharf import`.
 
 use clap::Args;
 use tokio::fs::File;
 use wharf_client::Client;
 use wharf_client::v1::{Image, ImportImageResponse, ImportImageStart, Platform};
 
+use super::attached::is_stdin;
 use super::failure::Failure;
 use super::human::familiar;
 use super::json::Json;
 use super::output::Format;
 use super::session::{Session, idempotency_key};
+use super::values;
 
 /// Read an OCI or docker archive, and print what came in
 #[derive(Debug, Args)]
-pub(crate) struct Import {
+pub(crate) struct Load {
     /// Reference, if the archive has none
     #[arg(short, long)]
     reference: Option<String>,
     /// Only this platform
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = platform)]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = values::platform)]
     platform: Option<Platform>,
     /// How to show them
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Archive (plain, gzip or zstd tar); - for standard input
-    file: String,
+    /// Archive (plain, gzip or zstd tar); - for standard input, the default
+    #[arg(short, long, value_name = "FILE")]
+    input: Option<String>,
+    /// Archive, as with --input
+    #[arg(conflicts_with = "input")]
+    file: Option<String>,
 }
 
-impl Import {
+impl Load {
     fn start(&self) -> ImportImageStart {
         ImportImageStart {
             reference: self.reference.clone().unwrap_or_default(),
@@ -37,7 +43,13 @@ impl Import {
     }
 
     pub(crate) async fn execute(self, session: &mut Session) -> Result<(), Failure> {
-        let imported = match self.file.as_str() {
+        let file = self.input.as_deref().or(self.file.as_deref());
+        let imported = match file.unwrap_or("-") {
+            "-" if is_stdin() => {
+                return Err(Failure::Usage(
+                    "an archive does not come from a terminal; -i FILE reads a file".to_owned(),
+                ));
+            }
             "-" => {
                 let client = session.connect().await?;
                 client.upload(self.start(), tokio::io::stdin()).await?
@@ -74,17 +86,4 @@ fn name(image: &Image) -> &str {
         .references
         .first()
         .map_or(&image.id, |reference| familiar(reference))
-}
-
-/// "linux/arm64/v8".
-fn platform(text: &str) -> Result<Platform, String> {
-    let mut parts = text.split('/').map(str::to_owned);
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(os), Some(architecture), variant, None) => Ok(Platform {
-            os,
-            architecture,
-            variant: variant.unwrap_or_default(),
-        }),
-        _ => Err(format!("{text:?} is not a platform, such as linux/amd64")),
-    }
 }
