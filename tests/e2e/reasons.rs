@@ -150,6 +150,7 @@ fn case(reason: ErrorReason) -> Case {
         R::InternalBug => made!(Broken, broken::internal_bug),
         R::ImageInvalid => made!(Call, calls::image_invalid),
         R::ArchiveInvalid => made!(Call, calls::archive_invalid),
+        R::RegistryResponseInvalid | R::RegistrySettingsInvalid => Later(Registries),
     }
 }
 

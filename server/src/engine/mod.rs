@@ -39,8 +39,8 @@ pub use core::Settings;
 pub use error::Error;
 pub use files::{Download, FileUpload};
 pub use image::{
-    Export, LayerPhase, LayerProgress, PullImage, PullNews, Pulled, Pulling, Remark,
-    TransferProgress,
+    Export, LayerPhase, LayerProgress, News, PullImage, PullNews, Pulled, Pulling, PushImage,
+    Pushing, Remark, TransferProgress,
 };
 pub use stats::{ContainerSample, RoundPart, StatsPage, StatsRounds};
 pub use usage::{DiskUsage, Use};

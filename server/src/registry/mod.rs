@@ -15,6 +15,7 @@ mod error;
 mod hosts;
 mod http;
 mod staging;
+mod upload;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub use self::error::RegistryError;
 use self::hosts::{Capability, Host};
 use self::http::Contact;
 pub use self::staging::{Download, DownloadState, Staging};
+pub use self::upload::{Content, Outgoing, PushError, Pushed};
 use crate::model::Digest;
 use crate::model::image::Descriptor;
 use crate::model::limits::{

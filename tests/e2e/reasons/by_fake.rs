@@ -39,6 +39,7 @@ impl FakeServer {
             state_dir: state_dir.clone(),
             stop_grace_period: limits::DEFAULT_STOP_GRACE,
             max_containers: MAX_CONTAINERS,
+            registries: wharf_server::registry::Registries::default(),
         };
         let engine = Engine::open(
             settings,

@@ -6,7 +6,7 @@ use wharf_api::v1;
 use wharf_api::v1::PullPolicy;
 
 use super::{Field, filter, labels, name, reason, text, time};
-use crate::engine::PullImage;
+use crate::engine::{PullImage, PushImage};
 use crate::model::image::Platform;
 use crate::model::spec::TextMap;
 use crate::model::{Image, limits};
@@ -91,6 +91,18 @@ pub(crate) fn pull_image(
         continues: request.continue_on_disconnect,
     };
     Some((pull, interval))
+}
+
+/// What a push is to bring where.
+pub(crate) fn push_image(request: v1::PushImageRequest, out: &mut Violations) -> PushImage {
+    key(&request.image, out);
+    let field = Field::new("destination");
+    let destination = text::non_empty(request.destination);
+    PushImage {
+        image: request.image,
+        destination: destination.and_then(|text| remote(&text, &field, out)),
+        credentials: auth(request.auth, &Field::new("auth"), out),
+    }
 }
 
 /// A reference that a registry can be asked for: an id cannot.

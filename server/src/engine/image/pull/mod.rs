@@ -8,10 +8,9 @@
 //!
 //! Nothing is visible before the last step. What an interrupted pull has staged is there for the next one.
 
-mod progress;
 mod resolve;
 mod source;
-mod transfer;
+mod work;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -22,9 +21,8 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument as _;
 
-pub(super) use self::progress::Progress;
-pub use self::progress::{LayerPhase, LayerProgress, TransferProgress};
 use super::references::{commit, image_event};
+use super::transfer::{self, Following, News, Outcome, Progress};
 use crate::backend::BackendError;
 use crate::engine::core::Core;
 use crate::engine::{Engine, Error};
@@ -59,12 +57,10 @@ pub struct Pulled {
 /// What a follower of a pull is told.
 #[derive(Debug, Clone)]
 pub enum PullNews {
-    /// What the reference resolved to.
+    /// What the reference resolved to. Always first.
     Resolved(Descriptor),
-    /// Where it stands.
-    Progress(TransferProgress),
-    /// It has ended well. Always last.
-    Pulled(Pulled),
+    /// What comes then.
+    Further(News<Pulled>),
 }
 
 /// The pulls under way.
@@ -82,7 +78,7 @@ struct Key {
 #[derive(Debug)]
 struct Pull {
     resolved: watch::Receiver<Option<Descriptor>>,
-    outcome: watch::Receiver<Option<Result<Pulled, Error>>>,
+    outcome: Outcome<Pulled>,
     progress: Arc<Progress>,
     _ends: DropGuard,
 }
@@ -91,16 +87,8 @@ struct Pull {
 #[derive(Debug)]
 pub struct Pulling {
     pull: Arc<Pull>,
-    interval: Duration,
-    told: Told,
-}
-
-#[derive(Debug)]
-enum Told {
-    Nothing,
-    /// With the version of the progress that was told last.
-    Resolved(u64),
-    All,
+    is_resolved: bool,
+    following: Following,
 }
 
 impl Engine {
@@ -119,8 +107,8 @@ impl Engine {
         }
         Ok(Pulling {
             pull: join(&self.core, cause, pull),
-            interval,
-            told: Told::Nothing,
+            is_resolved: false,
+            following: Following::new(interval),
         })
     }
 }
@@ -158,7 +146,7 @@ fn begin(core: &Arc<Core>, cause: Cause, wanted: PullImage, platform: Platform) 
     let (ended, outcome) = watch::channel(None);
     let progress = Arc::new(Progress::default());
     let token = core.shutdown.child_token();
-    let work = transfer::Work {
+    let work = work::Work {
         core: Arc::clone(core),
         cause: cause.clone(),
         reference: wanted.reference,
@@ -230,15 +218,17 @@ fn kind_of(error: &Error) -> PullFailure {
 impl Pulling {
     /// What comes next; `None` after the end.
     pub async fn next(&mut self) -> Option<Result<PullNews, Error>> {
-        let next = match self.told {
-            Told::Nothing => self.first().await,
-            Told::Resolved(version) => self.further(version).await,
-            Told::All => return None,
-        };
-        if !matches!(next, Ok(PullNews::Resolved(_) | PullNews::Progress(_))) {
-            self.told = Told::All;
+        if !self.is_resolved {
+            self.is_resolved = true;
+            let mut resolved = self.pull.resolved.clone();
+            let found = resolved.wait_for(Option::is_some).await;
+            // Without one, the end is next.
+            if let Some(target) = found.ok().and_then(|found| found.clone()) {
+                return Some(Ok(PullNews::Resolved(target)));
+            }
         }
-        Some(next)
+        let next = self.following.next(&self.pull.progress, &self.pull.outcome);
+        Some(next.await?.map(PullNews::Further))
     }
 
     /// Waits for the end, and tells nothing before it.
@@ -246,63 +236,7 @@ impl Pulling {
     /// # Errors
     /// Why the image was not pulled.
     pub async fn end(self) -> Result<Pulled, Error> {
-        let mut outcome = self.pull.outcome.clone();
-        let ended = outcome.wait_for(Option::is_some).await;
-        let ended = ended.ok().and_then(|ended| ended.clone());
-        ended.unwrap_or(Err(Error::Draining))
-    }
-
-    async fn first(&mut self) -> Result<PullNews, Error> {
-        let mut resolved = self.pull.resolved.clone();
-        let found = match resolved.wait_for(Option::is_some).await {
-            Ok(found) => found.clone(),
-            Err(_) => None,
-        };
-        match found {
-            Some(descriptor) => {
-                self.told = Told::Resolved(0);
-                Ok(PullNews::Resolved(descriptor))
-            }
-            None => Err(match self.outcome().await {
-                Err(error) => error,
-                Ok(_) => Error::Bug {
-                    what: "a pull ended well and resolved nothing",
-                },
-            }),
-        }
-    }
-
-    async fn further(&mut self, version: u64) -> Result<PullNews, Error> {
-        let ended = {
-            let mut outcome = self.pull.outcome.clone();
-            let end = outcome.wait_for(Option::is_some);
-            let paced = async {
-                tokio::time::sleep(self.interval).await;
-                self.pull.progress.newer_than(version).await;
-            };
-            tokio::select! {
-                _ = end => true,
-                () = paced => false,
-            }
-        };
-        // The last state of each layer is told also if the end came sooner than the interval's.
-        if let Some((version, progress)) = self.pull.progress.since(version) {
-            self.told = Told::Resolved(version);
-            return Ok(PullNews::Progress(progress));
-        }
-        if !ended {
-            return Err(Error::Bug {
-                what: "a pull has news that are none",
-            });
-        }
-        self.outcome().await.map(PullNews::Pulled)
-    }
-
-    async fn outcome(&self) -> Result<Pulled, Error> {
-        let mut outcome = self.pull.outcome.clone();
-        let ended = outcome.wait_for(Option::is_some).await;
-        let ended = ended.ok().and_then(|ended| ended.clone());
-        ended.unwrap_or(Err(Error::Draining))
+        transfer::end(&self.pull.outcome).await
     }
 }
 

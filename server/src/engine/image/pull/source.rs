@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
-use super::progress::{LayerPhase, Progress};
 use crate::backend::{Backend, BackendError, ContainerBackend};
+use crate::engine::image::transfer::{LayerPhase, Progress};
 use crate::model::Digest;
 use crate::oci::image::{Layer, LayerSource};
 use crate::registry::{Download, RegistryError};

@@ -5,6 +5,7 @@ mod import;
 mod list;
 mod prune;
 mod pull;
+mod push;
 mod spool;
 
 #[cfg(test)]
@@ -144,7 +145,10 @@ impl ImageService for Images {
         &self,
         request: Request<v1::PushImageRequest>,
     ) -> Result<Response<Self::PushImageStream>, Status> {
-        Err(not_supported(&self.engine, &request))
+        let request = request.into_inner();
+        let wanted = parsed(&self.engine, |out| parse::image::push_image(request, out))?;
+        let messages = push::push(&self.engine, wanted)?;
+        Ok(Response::new(messages))
     }
 
     type PruneImagesStream = Answers<v1::PruneImagesResponse>;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures_util::stream;
 use wharf_api::v1;
-use wharf_api::v1::pull_image_response::Response as News;
+use wharf_api::v1::pull_image_response::Response;
 
-use crate::engine::{Engine, PullImage, PullNews, Pulling};
+use crate::engine::{Engine, News, PullImage, PullNews, Pulling};
 use crate::model::Cause;
 use crate::transport::services::Answers;
 use crate::transport::{CallError, render};
@@ -36,11 +36,13 @@ async fn next(
         Err(error) => return Some(Err(error.into())),
     };
     let response = match news {
-        PullNews::Resolved(target) => News::Resolved(render::image::descriptor(&target)),
-        PullNews::Progress(progress) => News::Progress(render::image::progress(&progress)),
-        PullNews::Pulled(pulled) => {
+        PullNews::Resolved(target) => Response::Resolved(render::image::descriptor(&target)),
+        PullNews::Further(News::Progress(progress)) => {
+            Response::Progress(render::image::progress(&progress))
+        }
+        PullNews::Further(News::Done(pulled)) => {
             let containers = engine.containers_using(&pulled.image);
-            News::Result(v1::PullResult {
+            Response::Result(v1::PullResult {
                 image: Some(render::image::image(&pulled.image, containers)),
                 changed: pulled.is_changed,
             })

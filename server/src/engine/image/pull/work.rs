@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::progress::{LayerPhase, Progress};
 use super::resolve::{Search, Unresolved};
 use super::source::PullSource;
 use super::{Abandoned, Pulled};
@@ -18,6 +17,7 @@ use crate::engine::Error;
 use crate::engine::core::Core;
 use crate::engine::image::import::{describe, register};
 use crate::engine::image::references::in_turn;
+use crate::engine::image::transfer::{LayerPhase, Progress};
 use crate::model::image::{AccountFiles, Descriptor, Platform};
 use crate::model::limits::REGISTRY_TRANSFERS;
 use crate::model::{Cause, Digest, EventKind, Image};

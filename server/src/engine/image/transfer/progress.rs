@@ -50,7 +50,7 @@ pub enum LayerPhase {
 
 /// The layers, and which version of the whole each was changed in.
 #[derive(Debug)]
-pub(in super::super) struct Progress {
+pub(in crate::engine::image) struct Progress {
     layers: Mutex<Vec<(u64, LayerProgress)>>,
     version: watch::Sender<u64>,
 }
@@ -66,7 +66,7 @@ impl Default for Progress {
 
 impl Progress {
     /// The layers are known: each once, with its size.
-    pub(in super::super) fn begin(&self, layers: impl IntoIterator<Item = (Digest, u64)>) {
+    pub(in crate::engine::image) fn begin(&self, layers: impl IntoIterator<Item = (Digest, u64)>) {
         let mut all = self.layers.lock();
         let version = self.next_version();
         all.clear();
@@ -87,7 +87,7 @@ impl Progress {
     }
 
     /// A layer has come further.
-    pub(in super::super) fn change(
+    pub(in crate::engine::image) fn change(
         &self,
         digest: &Digest,
         change: impl FnOnce(&mut LayerProgress),
@@ -104,7 +104,7 @@ impl Progress {
     }
 
     /// A layer has come to a phase.
-    pub(in super::super) fn reach(&self, digest: &Digest, phase: LayerPhase) {
+    pub(in crate::engine::image) fn reach(&self, digest: &Digest, phase: LayerPhase) {
         self.change(digest, |layer| {
             layer.phase = phase;
             if matches!(phase, LayerPhase::Done | LayerPhase::Exists) {
@@ -119,14 +119,14 @@ impl Progress {
     }
 
     /// Waits until there is something newer.
-    pub(in super::super) async fn newer_than(&self, version: u64) {
+    pub(in crate::engine::image) async fn newer_than(&self, version: u64) {
         let mut now = self.version.subscribe();
         // The sender is ours: it cannot have gone.
         drop(now.wait_for(|now| *now > version).await);
     }
 
     /// The whole, and the layers that have changed since; `None` if nothing has.
-    pub(in super::super) fn since(&self, version: u64) -> Option<(u64, TransferProgress)> {
+    pub(in crate::engine::image) fn since(&self, version: u64) -> Option<(u64, TransferProgress)> {
         let all = self.layers.lock();
         let now = *self.version.borrow();
         let changed = all.iter().filter(|(changed, _)| *changed > version);
