@@ -62,6 +62,7 @@ impl Noisy {
         let whole = client.run_whole(spec::running_of(image, &command)).await;
         let whole = whole.unwrap();
         assert_eq!((whole.out(), whole.exit.code), (&*self.sums, 0), "{image}");
+        client.delete_every_container().await;
     }
 }
 

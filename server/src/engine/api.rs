@@ -15,6 +15,7 @@ use crate::model::spec::{Resources, TextMap};
 use crate::model::{
     Container, ContainerSpec, Exec, ExecId, ExecSpec, ExitStatus, OnDisconnect, Run, Signal,
 };
+use crate::registry::Credentials;
 use crate::store::StoreError;
 
 /// Who asks, in which call, and whether it may be a repeat. Travels with the command.
@@ -46,10 +47,33 @@ pub struct CreateContainer {
     pub spec: ContainerSpec,
     /// Labels.
     pub labels: TextMap,
-    /// Platform of the local content to take; `None` for the host's.
+    /// Platform of the image to take; `None` for whatever is here, or the host's if it is pulled.
     pub platform: Option<Platform>,
+    /// When its image is pulled.
+    pub pull: PullFirst,
     /// Start it too.
     pub start: bool,
+}
+
+/// Whether a create pulls its image first.
+#[derive(Debug, Clone, Default)]
+pub struct PullFirst {
+    /// When.
+    pub policy: PullPolicy,
+    /// Who asks.
+    pub credentials: Option<Credentials>,
+}
+
+/// When a create pulls its image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// Never.
+    #[default]
+    Never,
+    /// If it is not here, for the platform that is wanted.
+    IfMissing,
+    /// Always.
+    Always,
 }
 
 /// What to change. `None` leaves a field alone.

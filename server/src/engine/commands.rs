@@ -63,6 +63,9 @@ impl Engine {
     ) -> Result<Answer<Arc<Container>>, Error> {
         self.once(call, async |cause, claim| {
             self.core.require_backend()?;
+            if let Some(pulling) = self.pull_before(&cause, &create)? {
+                pulling.end().await?;
+            }
             let container = self.draft(&create, Some(cause), claim.as_ref())?;
             let (container, mailbox) = self.enter(container, &create)?;
             let (reply, answer) = oneshot::channel();

@@ -117,6 +117,11 @@ impl Idempotency {
         Ok(Claimed::New(claim))
     }
 
+    /// Whether a call with this key has been made.
+    pub(crate) fn is_known(&self, request: &Deduplication) -> bool {
+        self.keys.lock().contains_key(&request.key)
+    }
+
     /// Claims a key again for a call that the last server did not finish.
     pub(crate) fn reclaim(&self, key: IdempotencyKey, record: IdempotencyRecord) -> Claim {
         self.hold(key, record, &mut self.keys.lock())

@@ -222,7 +222,7 @@ pub const MAX_SECRET_BYTES: usize = 16 << 10;
 /// How long connecting to a registry may take.
 pub const REGISTRY_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a registry may take to begin its answer.
-pub const REGISTRY_RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+pub const REGISTRY_RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a transfer may be slower than [`REGISTRY_SLOWEST_BYTES`] a second, by default.
 pub const REGISTRY_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// See [`REGISTRY_STALL_TIMEOUT`].

@@ -173,7 +173,7 @@ impl Repository {
             }
             Some(Credentials::RegistryToken(_)) | None => ask(server, &scope, None),
         };
-        let contact = Contact::foreign(host, &self.registry);
+        let contact = Contact::foreign(host, self);
         let response = contact.send(request).await?;
         let status = response.status();
         // Token servers say 400 of refresh tokens that they do not like.

@@ -35,29 +35,35 @@ pub(super) fn is_downgrade(from: &Url, to: &Url) -> bool {
 pub(super) struct Contact<'a> {
     client: &'a Client,
     registry: &'a str,
+    /// How long the begin of an answer is waited for.
+    patience: Duration,
     /// Only for the host itself.
     headers: HeaderMap,
 }
 
 impl<'a> Contact<'a> {
     /// With the host's own headers, and what it has accepted.
-    pub(super) fn new(host: &'a Host, registry: &'a str, accepted: Option<HeaderValue>) -> Self {
+    pub(super) fn new(
+        host: &'a Host,
+        repository: &'a Repository,
+        accepted: Option<HeaderValue>,
+    ) -> Self {
         let mut headers = host.headers.clone();
         if let Some(accepted) = accepted {
             headers.insert(AUTHORIZATION, accepted);
         }
         Self {
-            client: &host.client,
-            registry,
             headers,
+            ..Self::foreign(host, repository)
         }
     }
 
     /// For somebody whom a host has named: with nothing that is the host's.
-    pub(super) fn foreign(host: &'a Host, registry: &'a str) -> Self {
+    pub(super) fn foreign(host: &'a Host, repository: &'a Repository) -> Self {
         Self {
             client: &host.client,
-            registry,
+            registry: &repository.registry,
+            patience: repository.stall_timeout.min(REGISTRY_RESPONSE_TIMEOUT),
             headers: HeaderMap::new(),
         }
     }
@@ -92,7 +98,7 @@ impl<'a> Contact<'a> {
             // An upload takes as long as it moves: who sends it looks after that.
             exchange.await
         } else {
-            let result = timeout(REGISTRY_RESPONSE_TIMEOUT, exchange).await;
+            let result = timeout(self.patience, exchange).await;
             result.map_err(|_| self.unavailable("it does not answer"))?
         };
         result.map_err(|error| self.unavailable(described(&error)))

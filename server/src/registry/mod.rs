@@ -29,7 +29,7 @@ use self::auth::{Accepted, Access};
 pub use self::error::RegistryError;
 use self::hosts::{Capability, Host};
 use self::http::Contact;
-pub use self::staging::{Download, DownloadState, Staging};
+pub use self::staging::{Download, DownloadState, Joined, Staging};
 pub use self::upload::{Content, Outgoing, PushError, Pushed};
 use crate::model::Digest;
 use crate::model::image::Descriptor;
@@ -235,14 +235,14 @@ impl Repository {
         request: impl Fn() -> Request,
     ) -> Result<Response, RegistryError> {
         let accepted = self.accepted.get(host, access);
-        let contact = Contact::new(host, &self.registry, accepted);
+        let contact = Contact::new(host, self, accepted);
         let response = contact.send(request()).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
         match self.authorize(host, &response, access).await? {
             Some(answer) => {
-                let contact = Contact::new(host, &self.registry, Some(answer));
+                let contact = Contact::new(host, self, Some(answer));
                 contact.send(request()).await
             }
             None => Ok(response),

@@ -23,8 +23,8 @@ use crate::model::limits::STAGED_BLOB_AGE;
 
 /// The directory of blobs that come in.
 ///
-/// A file is one blob of one repository: who may not see a repository does not get what another one has begun to
-/// download from it. Credentials are not in its name.
+/// A file is one blob, whichever registry or repository it comes from: who has a manifest that names it gets it, as from
+/// the backend, if it is there.
 #[derive(Debug)]
 pub struct Staging {
     directory: PathBuf,
@@ -32,8 +32,8 @@ pub struct Staging {
     tasks: TaskTracker,
 }
 
-/// Those with other credentials wait until the file is theirs.
-type Key = (PathBuf, Option<Credentials>);
+/// Those who ask another registry, or as somebody else, wait until the file is theirs.
+type Key = (Digest, String, Option<Credentials>);
 
 /// One blob that is being downloaded, or was. The download ends with its last holder.
 #[derive(Debug)]
@@ -44,6 +44,15 @@ pub struct Download {
     is_discarded: AtomicBool,
     runtime: Handle,
     _ends: DropGuard,
+}
+
+/// Whose download it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joined {
+    /// Begun for who asked.
+    Own,
+    /// Begun for somebody else: it may fail for reasons that are theirs.
+    Others,
 }
 
 /// How far it is.
@@ -68,21 +77,26 @@ impl Staging {
         }
     }
 
-    /// The download of a blob, to be begun, or one that somebody else has.
-    pub fn download(&self, repository: &Arc<Repository>, blob: &Descriptor) -> Arc<Download> {
-        let path = self.directory.join(file_name(repository, blob));
-        let key = (path.clone(), repository.credentials.clone());
+    /// The download of a blob, to be begun, or one that somebody else has; whether it is that.
+    pub fn download(
+        &self,
+        repository: &Arc<Repository>,
+        blob: &Descriptor,
+    ) -> (Arc<Download>, Joined) {
+        let (registry, credentials) = (&repository.registry, &repository.credentials);
+        let key = (blob.digest.clone(), registry.clone(), credentials.clone());
         let mut active = self.active.lock();
         active.retain(|_, download| download.strong_count() > 0);
         if let Some(download) = active.get(&key).and_then(Weak::upgrade) {
             let has_failed = matches!(download.state.borrow().result, Some(Err(_)));
             if !has_failed {
-                return download;
+                return (download, Joined::Others);
             }
         }
+        let path = self.directory.join(blob.digest.hex());
         let download = Arc::new(self.begin(path, repository, blob));
         active.insert(key, Arc::downgrade(&download));
-        download
+        (download, Joined::Own)
     }
 
     fn begin(&self, path: PathBuf, repository: &Arc<Repository>, blob: &Descriptor) -> Download {
@@ -140,12 +154,6 @@ fn remove_unused(path: &Path) {
     {
         tracing::warn!(path = %path.display(), %error, "a download is not removed");
     }
-}
-
-fn file_name(repository: &Repository, blob: &Descriptor) -> String {
-    let whose = format!("{}/{}", repository.registry, repository.name);
-    let whose = Digest::of(whose.as_bytes());
-    format!("{}-{}", blob.digest.hex(), &whose.hex()[..16])
 }
 
 struct Work {

@@ -185,8 +185,8 @@ impl Repository {
         *request.body_mut() = Some(Body::wrap_stream(counted));
         let accepted = self.accepted.get(host, Access::Push);
         let contact = match to.origin() == host.base.origin() {
-            true => Contact::new(host, &self.registry, accepted),
-            false => Contact::foreign(host, &self.registry),
+            true => Contact::new(host, self, accepted),
+            false => Contact::foreign(host, self),
         };
         let exchange = contact.send(request);
         let stalled = self.stalled(&sent, |bytes| outgoing.sent(blob, bytes));

@@ -47,7 +47,9 @@ impl Manifest {
     }
 
     pub fn media_type(&self) -> &str {
-        self.content["mediaType"].as_str().unwrap()
+        // OCI documents need not say what they are.
+        let said = self.content["mediaType"].as_str();
+        said.unwrap_or("application/vnd.oci.image.manifest.v1+json")
     }
 
     /// The digest of its config, which is the image's id.

@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use crate::engine::Error;
 use crate::model::image::Platform;
 use crate::model::{Digest, Image};
-use crate::oci::reference::{self, ImageKey};
+use crate::oci::reference::{self, ImageKey, Reference, Version};
 
 /// The images there are. Changed only after the change is committed.
 #[derive(Debug)]
@@ -126,15 +126,12 @@ impl Index {
 
     /// A reference with a digest names the content; its tag is for people.
     fn by_name(&self, reference: &str) -> Option<&Arc<Image>> {
-        match reference.split_once('@') {
-            Some((_, digest)) => digest
-                .parse()
-                .ok()
-                .and_then(|digest| self.by_digest(&digest)),
-            None => self
-                .by_reference
-                .get(reference)
-                .and_then(|id| self.by_id.get(id)),
+        let parts = Reference::parse(reference).ok()?;
+        let named = self.by_reference.get(&parts.to_string());
+        match (named, parts.version) {
+            (Some(id), _) => self.by_id.get(id),
+            (None, Version::Digest(digest)) => self.by_digest(&digest),
+            (None, Version::Tag(_)) => None,
         }
     }
 }

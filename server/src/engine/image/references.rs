@@ -11,7 +11,7 @@ use crate::backend::ContainerBackend;
 use crate::engine::core::Core;
 use crate::engine::{DeletedImage, Engine, Error};
 use crate::model::{Cause, EventKind, Image, NewEvent};
-use crate::oci::reference::ImageKey;
+use crate::oci::reference::Reference;
 use crate::store::{Change, Durability, Transaction};
 
 impl Engine {
@@ -135,11 +135,12 @@ pub(super) async fn remove(
 
 /// The references that a deletion by `key` takes away.
 fn names_to_remove(image: &Image, key: &str, force: bool) -> Result<Vec<String>, Error> {
-    let by_reference = match ImageKey::parse(key) {
-        Ok(ImageKey::Reference(reference)) if !reference.contains('@') => Some(reference),
-        Ok(_) | Err(_) => None,
-    };
     let references = &image.references;
+    // Whoever names content by its digest may mean no name at all.
+    let by_reference = Reference::parse(key)
+        .ok()
+        .map(|reference| reference.to_string());
+    let by_reference = by_reference.filter(|reference| references.contains(reference));
     match by_reference {
         Some(reference) if !force || references.len() == 1 => Ok(vec![reference]),
         None if references.len() > 1 && !force => Err(Error::InvalidField {

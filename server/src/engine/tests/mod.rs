@@ -95,6 +95,7 @@ fn request(name: &str) -> CreateContainer {
         name: Some(name.to_owned()),
         spec: spec(),
         labels: TextMap::new(),
+        pull: PullFirst::default(),
         platform: None,
         start: false,
     }

@@ -72,7 +72,7 @@ pub(crate) fn create(
     let spec_field = Field::new("spec");
     let name = name::new_container(request.name, &Field::new("name"), out);
     let labels = labels::labels(request.labels, &Field::new("labels"), out);
-    let platform = image::pull(request.pull, &Field::new("pull"), out);
+    let (platform, pull) = image::pull(request.pull, &Field::new("pull"), out);
     let Some(message) = request.spec else {
         spec_field.missing(out);
         return None;
@@ -82,6 +82,7 @@ pub(crate) fn create(
         spec: spec::spec(message, &spec_field, out),
         labels,
         platform,
+        pull,
         start: request.start,
     })
 }
@@ -203,7 +204,7 @@ pub(crate) fn run(start: v1::RunContainerStart, out: &mut Violations) -> Option<
     name::idempotency_key_of(&start.idempotency_key, &field.child("idempotency_key"), out);
     let name = name::new_container(start.name, &field.child("name"), out);
     let labels = labels::labels(start.labels, &field.child("labels"), out);
-    let platform = image::pull(start.pull, &field.child("pull"), out);
+    let (platform, pull) = image::pull(start.pull, &field.child("pull"), out);
     let options = field.child("attach");
     let attach = stdio::attach_to_new(start.attach, stdio::RUN_CONTAINER, &options, out);
     let spec_field = field.child("spec");
@@ -216,6 +217,7 @@ pub(crate) fn run(start: v1::RunContainerStart, out: &mut Violations) -> Option<
         spec: spec::spec(message, &spec_field, out),
         labels,
         platform,
+        pull,
         start: true,
     };
     Some(RunContainer { create, attach })

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use wharf_api::v1;
-use wharf_api::v1::PullPolicy;
 
 use super::{Field, filter, labels, name, reason, text, time};
-use crate::engine::{PullImage, PushImage};
+use crate::engine::{PullFirst, PullImage, PullPolicy, PushImage};
 use crate::model::image::Platform;
 use crate::model::spec::TextMap;
 use crate::model::{Image, limits};
@@ -14,22 +13,29 @@ use crate::oci::reference::{ImageKey, Reference};
 use crate::registry::Credentials;
 use crate::transport::Violations;
 
-/// Reads how a create gets its image: which platform of what is here. Nothing is pulled yet.
+/// Reads how a create gets its image: for which platform, and whether it is pulled first.
 pub(super) fn pull(
     pull: Option<v1::PullOptions>,
     field: &Field<'_>,
     out: &mut Violations,
-) -> Option<Platform> {
-    let pull = pull?;
-    let policy = field.child("policy");
-    match policy.enumeration(pull.policy, out) {
-        None | Some(PullPolicy::Unspecified | PullPolicy::Never) => {}
-        Some(PullPolicy::IfMissing | PullPolicy::Always) => policy.unsupported(out),
-    }
-    if pull.auth.is_some() {
-        field.child("auth").unsupported(out);
-    }
-    platform(pull.platform, &field.child("platform"), out)
+) -> (Option<Platform>, PullFirst) {
+    use v1::PullPolicy as Asked;
+    let pull = pull.unwrap_or_default();
+    let policy = field.child("policy").enumeration(pull.policy, out);
+    let policy = match policy.unwrap_or_default() {
+        Asked::Unspecified | Asked::Never => PullPolicy::Never,
+        Asked::IfMissing => PullPolicy::IfMissing,
+        Asked::Always => PullPolicy::Always,
+    };
+    let credentials = auth(pull.auth, &field.child("auth"), out);
+    let platform = platform(pull.platform, &field.child("platform"), out);
+    (
+        platform,
+        PullFirst {
+            policy,
+            credentials,
+        },
+    )
 }
 
 /// Reads a platform; what it leaves open is the host's.
@@ -107,8 +113,7 @@ pub(crate) fn push_image(request: v1::PushImageRequest, out: &mut Violations) ->
 
 /// A reference that a registry can be asked for: an id cannot.
 fn remote(text: &str, field: &Field<'_>, out: &mut Violations) -> Option<Reference> {
-    let normal = name::new_reference(text, field, out)?;
-    Reference::parse(&normal).ok()
+    name::reference(text, field, out)
 }
 
 /// Whose image it is to be.

@@ -4,7 +4,7 @@ use wharf_api::token;
 
 use super::{Field, reason, text};
 use crate::model::{ContainerId, Signal, limits};
-use crate::oci::reference::{ImageKey, InvalidReference};
+use crate::oci::reference::{ImageKey, InvalidReference, Reference};
 use crate::transport::Violations;
 
 /// Checks what should name a container, by id or name. Whether there is such a container is the
@@ -55,6 +55,18 @@ pub(super) fn image(image: &str, field: &Field<'_>, out: &mut Violations) -> Opt
     }
     let key = ImageKey::parse(image).map_err(|error| invalid_reference(&error, field, out));
     key.ok()
+}
+
+/// Reads a reference as registries know them, by tag or digest.
+pub(super) fn reference(text: &str, field: &Field<'_>, out: &mut Violations) -> Option<Reference> {
+    if text.is_empty() {
+        field.missing(out);
+        return None;
+    }
+    let reference = Reference::parse(text);
+    reference
+        .map_err(|error| invalid_reference(&error, field, out))
+        .ok()
 }
 
 /// Reads a reference that an image is to get, and normalises it. A digest names content for good, so

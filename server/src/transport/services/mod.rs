@@ -23,7 +23,7 @@ use futures_util::Stream;
 use tokio_util::task::TaskTracker;
 use tonic::metadata::MetadataValue;
 use tonic::service::Routes;
-use tonic::{Request, Response, Status};
+use tonic::{Response, Status};
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthReporter;
@@ -35,11 +35,11 @@ use wharf_api::v1::image_service_server::ImageServiceServer;
 use wharf_api::v1::log_service_server::LogServiceServer;
 use wharf_api::v1::stats_service_server::StatsServiceServer;
 use wharf_api::v1::system_service_server::SystemServiceServer;
-use wharf_api::{METHODS, Method, metadata};
+use wharf_api::{METHODS, metadata};
 
 use super::parse::container::Targeted;
 use super::parse::{self, Field};
-use super::{CallError, RequestContext, Violations};
+use super::{CallError, Violations};
 use crate::engine::{self, Answer, Engine};
 use crate::model::limits::MAX_MESSAGE_BYTES;
 
@@ -267,16 +267,4 @@ fn keyed<V, T>(answer: Answer<V>, render: impl FnOnce(V) -> T) -> Response<T> {
         );
     }
     response
-}
-
-/// The answer of a method that no backend has yet.
-fn not_supported<T>(engine: &Engine, request: &Request<T>) -> Status {
-    let method = RequestContext::of(request)
-        .ok()
-        .and_then(|context| Method::by_path(&context.method));
-    let error = CallError::MethodNotSupported {
-        method: method.map_or("unknown", |method| method.path),
-        backend: engine.backend_name(),
-    };
-    error.into()
 }

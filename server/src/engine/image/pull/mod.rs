@@ -25,8 +25,9 @@ use super::references::{commit, image_event};
 use super::transfer::{self, Following, News, Outcome, Progress};
 use crate::backend::BackendError;
 use crate::engine::core::Core;
-use crate::engine::{Engine, Error};
+use crate::engine::{Call, CreateContainer, Engine, Error, PullPolicy};
 use crate::model::image::{Descriptor, Platform};
+use crate::model::limits::TRANSFER_NEWS;
 use crate::model::{Cause, EventKind, Failure, Image, PullFailure};
 use crate::oci::image::ImageError;
 use crate::oci::reference::Reference;
@@ -110,6 +111,59 @@ impl Engine {
             is_resolved: false,
             following: Following::new(interval),
         })
+    }
+}
+
+impl Engine {
+    /// The pull that has to come before a create; `None` if there is nothing to pull.
+    ///
+    /// # Errors
+    /// As [`Engine::pull_image`].
+    pub(in crate::engine) fn pull_before(
+        &self,
+        cause: &Cause,
+        create: &CreateContainer,
+    ) -> Result<Option<Pulling>, Error> {
+        let image = &create.spec.image;
+        let is_here = || {
+            let platform = create.platform.as_ref();
+            self.core.images.find_for(image, platform).is_ok()
+        };
+        let is_wanted = match create.pull.policy {
+            PullPolicy::Never => false,
+            PullPolicy::IfMissing => !is_here(),
+            PullPolicy::Always => true,
+        };
+        // An id is in no registry.
+        let reference = Reference::parse(image).ok().filter(|_| is_wanted);
+        let Some(reference) = reference else {
+            return Ok(None);
+        };
+        let pull = PullImage {
+            reference,
+            platform: create.platform.clone(),
+            credentials: create.pull.credentials.clone(),
+            continues: false,
+        };
+        self.pull_image(cause.clone(), pull, TRANSFER_NEWS)
+            .map(Some)
+    }
+
+    /// The pull that has to come before a run, whose caller is told of it; `None` if there is nothing to pull, or the
+    /// call has been answered before.
+    ///
+    /// # Errors
+    /// As [`Engine::pull_image`].
+    pub fn pull_before_run(
+        &self,
+        call: &Call,
+        create: &CreateContainer,
+    ) -> Result<Option<Pulling>, Error> {
+        let repeated = call.deduplication.as_ref();
+        if repeated.is_some_and(|request| self.core.idempotency.is_known(request)) {
+            return Ok(None);
+        }
+        self.pull_before(&call.cause, create)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::model::{Cause, Digest, EventKind, Image};
 use crate::oci::image::scan::{Next, RootScan};
 use crate::oci::image::{Found, ImageContent, ImageError, Layer, distance};
 use crate::oci::reference::Reference;
-use crate::registry::{Credentials, Download, RegistryError, Repository};
+use crate::registry::{Credentials, Download, Joined, RegistryError, Repository};
 
 /// How often layers that were here may be gone when they are needed.
 const ATTEMPTS: usize = 3;
@@ -67,9 +67,12 @@ impl Work {
         let mut attempt = 1;
         loop {
             match self.take_in(&asked).await {
-                // Somebody has deleted another image with the same layers.
-                Err(Error::Backend(error)) if is_gone(&error) && attempt < ATTEMPTS => attempt += 1,
-                taken => return self.register(taken?).await,
+                Ok(image) => return self.register(image).await,
+                Err(Unfinished::Others(error)) if attempt < ATTEMPTS => {
+                    tracing::info!(%error, "a pull begins again");
+                    attempt += 1;
+                }
+                Err(Unfinished::Others(error) | Unfinished::Own(error)) => return Err(error),
             }
         }
     }
@@ -157,9 +160,9 @@ impl Work {
     }
 
     /// Brings in what is missing. The backend unpacks each layer while the next ones come.
-    async fn take_in(&self, asked: &Asked) -> Result<Image, Error> {
-        let (content, source) = self.content(asked)?;
-        let downloads = self.downloads(asked, &content.layers).await?;
+    async fn take_in(&self, asked: &Asked) -> Result<Image, Unfinished> {
+        let (content, source) = self.content(asked).map_err(Error::from)?;
+        let (downloads, joined) = self.downloads(asked, &content.layers).await?;
         source.begin(&content.layers, downloads.clone());
         let mut image = describe(&content, None);
         let first = FirstFailure::new(source.failed());
@@ -182,7 +185,10 @@ impl Work {
             if !may_go_on(&error) {
                 source.discard();
             }
-            return Err(error);
+            return Err(match is_others(&error, joined) {
+                true => Unfinished::Others(error),
+                false => Unfinished::Own(error),
+            });
         };
         source.discard();
         image.unpacked_bytes = bytes;
@@ -190,12 +196,12 @@ impl Work {
         Ok(image)
     }
 
-    /// The downloads of those that the backend does not have, whole.
+    /// The downloads of those that the backend does not have, whole; whether any is somebody else's.
     async fn downloads(
         &self,
         asked: &Asked,
         layers: &[Layer],
-    ) -> Result<HashMap<Digest, Arc<Download>>, Error> {
+    ) -> Result<(HashMap<Digest, Arc<Download>>, Joined), Error> {
         let mut missing = HashMap::new();
         for layer in layers {
             let digest = &layer.descriptor.digest;
@@ -208,11 +214,15 @@ impl Work {
                 missing.insert(digest.clone(), &layer.descriptor);
             }
         }
-        let begin = |(digest, blob): (Digest, &Descriptor)| {
-            let download = self.core.staging.download(&asked.repository, blob);
-            (digest, download)
-        };
-        Ok(missing.into_iter().map(begin).collect())
+        let (mut downloads, mut any) = (HashMap::new(), Joined::Own);
+        for (digest, blob) in missing {
+            let (download, joined) = self.core.staging.download(&asked.repository, blob);
+            if joined == Joined::Others {
+                any = joined;
+            }
+            downloads.insert(digest, download);
+        }
+        Ok((downloads, any))
     }
 
     async fn is_here(&self, layer: &Layer) -> Result<bool, Error> {
@@ -321,6 +331,30 @@ impl<'a> FirstFailure<'a> {
     }
 }
 
+/// Why an image was not taken in.
+enum Unfinished {
+    /// Because of what somebody else has done: it may go well the next time.
+    Others(Error),
+    Own(Error),
+}
+
+impl From<Error> for Unfinished {
+    fn from(error: Error) -> Self {
+        Self::Own(error)
+    }
+}
+
+/// Somebody has deleted another image with the same layers, or has begun a download that was refused to them.
+fn is_others(error: &Error, joined: Joined) -> bool {
+    match error {
+        Error::Backend(error) => is_gone(error),
+        Error::Registry(RegistryError::NotFound { .. } | RegistryError::AuthFailed { .. }) => {
+            joined == Joined::Others
+        }
+        _ => false,
+    }
+}
+
 /// The backend does not have what it had, or was thought to have.
 fn is_gone(error: &BackendError) -> bool {
     matches!(
@@ -334,12 +368,11 @@ fn is_gone(error: &BackendError) -> bool {
 /// Whether what has come so far is of use to a later pull: the image is not to blame, nor the room for it.
 fn may_go_on(error: &Error) -> bool {
     match error {
-        Error::Registry(error) => matches!(
+        Error::Registry(error) => !matches!(
             error,
-            RegistryError::Unavailable { .. }
-                | RegistryError::RateLimited { .. }
-                | RegistryError::AuthFailed { .. }
-                | RegistryError::Abandoned
+            RegistryError::DigestMismatch { .. }
+                | RegistryError::NoSpace { .. }
+                | RegistryError::Io { .. }
         ),
         Error::Backend(BackendError::Unavailable { .. }) => true,
         _ => false,

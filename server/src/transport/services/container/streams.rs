@@ -1,6 +1,7 @@
 //! Running containers with their streams, and joining those of main processes.
 
 use std::future::ready;
+use std::pin::Pin;
 
 use futures_util::{Stream, StreamExt, stream};
 use tonic::Status;
@@ -9,13 +10,75 @@ use wharf_api::v1::ContainerView;
 use wharf_api::v1::run_container_response::Response;
 
 use super::{Answers, Containers};
+use crate::engine::{Call, News, PullFirst, PullNews, Pulling};
 use crate::model::{Container, Run};
+use crate::transport::parse::container::RunContainer;
 use crate::transport::parse::{Field, idempotency};
 use crate::transport::services::{About, complete, parsed, parsed_about, stdio};
-use crate::transport::{CallError, RequestContext, parse};
+use crate::transport::{CallError, RequestContext, parse, render};
+
+type Messages = Pin<Box<dyn Stream<Item = Result<v1::RunContainerRequest, Status>> + Send>>;
+
+/// A run whose image is being pulled.
+struct Pending {
+    containers: Containers,
+    call: Call,
+    run: RunContainer,
+    messages: Messages,
+}
+
+/// Where a run with a pull stands.
+enum Step {
+    Pulling(Pulling, Box<Pending>),
+    Running(Answers<v1::RunContainerResponse>),
+    Over,
+}
+
+impl Step {
+    /// The next message, and what comes after it.
+    async fn next(mut self) -> Option<(Result<v1::RunContainerResponse, Status>, Self)> {
+        loop {
+            match self {
+                Self::Pulling(mut pulling, pending) => match pulling.next().await {
+                    Some(Ok(PullNews::Resolved(_))) => self = Self::Pulling(pulling, pending),
+                    Some(Ok(PullNews::Further(News::Progress(progress)))) => {
+                        let progress = render::image::progress(&progress);
+                        let message = v1::RunContainerResponse {
+                            response: Some(Response::Progress(progress)),
+                        };
+                        return Some((Ok(message), Self::Pulling(pulling, pending)));
+                    }
+                    Some(Err(error)) => {
+                        return Some((Err(CallError::from(error).into()), Self::Over));
+                    }
+                    Some(Ok(PullNews::Further(News::Done(_)))) | None => {
+                        self = match pending.begin().await {
+                            Ok(running) => Self::Running(running),
+                            Err(error) => return Some((Err(error.into()), Self::Over)),
+                        }
+                    }
+                },
+                Self::Running(mut running) => {
+                    let message = running.next().await?;
+                    return Some((message, Self::Running(running)));
+                }
+                Self::Over => return None,
+            }
+        }
+    }
+}
+
+impl Pending {
+    async fn begin(self) -> Result<Answers<v1::RunContainerResponse>, CallError> {
+        let containers = self.containers;
+        containers
+            .create_and_join(self.call, self.run, self.messages)
+            .await
+    }
+}
 
 impl Containers {
-    /// Creates, joins and starts one.
+    /// Creates, joins and starts one, after pulling its image if that is asked for.
     pub(super) async fn run(
         &self,
         context: &RequestContext,
@@ -29,6 +92,28 @@ impl Containers {
         let run = complete(parsed(&self.engine, |out| {
             parse::container::run(start, out)
         })?)?;
+        let pulling = self.engine.pull_before_run(&call, &run.create)?;
+        let Some(pulling) = pulling else {
+            return self.create_and_join(call, run, messages).await;
+        };
+        let mut run = run;
+        run.create.pull = PullFirst::default();
+        let pending = Pending {
+            containers: self.clone(),
+            call,
+            run,
+            messages: Box::pin(messages),
+        };
+        let first = Step::Pulling(pulling, Box::new(pending));
+        Ok(Box::pin(stream::unfold(first, Step::next)))
+    }
+
+    async fn create_and_join(
+        &self,
+        call: Call,
+        run: RunContainer,
+        messages: impl Stream<Item = Result<v1::RunContainerRequest, Status>> + Send + Unpin + 'static,
+    ) -> Result<Answers<v1::RunContainerResponse>, CallError> {
         let name = run.create.name.clone().unwrap_or_default();
         let (container, session) = self
             .engine

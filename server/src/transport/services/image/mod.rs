@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 use wharf_api::v1;
 use wharf_api::v1::image_service_server::ImageService;
 
-use super::{Answers, PruneMode, keyed, not_supported, parsed};
+use super::{Answers, PruneMode, keyed, parsed};
 use crate::engine::{DeletedImage, Engine, Error};
 use crate::model::Image;
 use crate::transport::{CallError, RequestContext, parse, render};

@@ -7,7 +7,7 @@ use wharf_api::v1;
 const NOT_BUILT: &str = "NOT_IMPLEMENTED";
 
 /// What the server can do: a name, and the methods that need it; options have none.
-const AVAILABLE: [(&str, &[&str]); 43] = [
+const AVAILABLE: [(&str, &[&str]); 46] = [
     ("container.create", &["CreateContainer"]),
     ("container.read", &["GetContainer", "ListContainers"]),
     ("container.update", &["UpdateContainer"]),
@@ -46,6 +46,9 @@ const AVAILABLE: [(&str, &[&str]); 43] = [
     ("file.stat", &["StatPath"]),
     ("file.read", &["ReadArchive", "ReadFile"]),
     ("file.write", &["WriteArchive", "WriteFile"]),
+    ("container.spec.pull", &[]),
+    ("image.pull", &["PullImage"]),
+    ("image.push", &["PushImage"]),
     ("image.read", &["GetImage", "ListImages"]),
     ("image.export", &["ExportImage"]),
     ("image.import", &["ImportImage"]),
@@ -60,9 +63,7 @@ const AVAILABLE: [(&str, &[&str]); 43] = [
 ];
 
 /// What it cannot do yet, methods first.
-const NOT_YET: [(&str, &[&str]); 13] = [
-    ("image.pull", &["PullImage"]),
-    ("image.push", &["PushImage"]),
+const NOT_YET: [(&str, &[&str]); 10] = [
     ("container.spec.apparmor_profile", &[]),
     ("container.spec.devices", &[]),
     ("container.spec.dns", &[]),
@@ -70,7 +71,6 @@ const NOT_YET: [(&str, &[&str]); 13] = [
     ("container.spec.health_check", &[]),
     ("container.spec.image_mounts", &[]),
     ("container.spec.privileged", &[]),
-    ("container.spec.pull", &[]),
     ("container.spec.restart_policy", &[]),
     ("container.spec.run_timeout", &[]),
     ("container.spec.user_namespace", &[]),
