@@ -1,7 +1,8 @@
 //! One blob into one file: resumed after breaks, verified at the end.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,11 +27,17 @@ const CHUNKS_AHEAD: usize = 64;
 const PROGRESS_BYTES: u64 = 64 << 10;
 
 /// A file that is being written, and what is in it.
+///
+/// Somebody may have read all that is there. So when a registry begins again, what comes is compared with it, and only
+/// what differs is written anew.
 #[derive(Debug)]
 pub(super) struct Partial {
     file: File,
-    hash: Sha256,
     bytes: u64,
+    /// Up to here it is what has come in this turn.
+    at: u64,
+    /// Of that.
+    hash: Sha256,
 }
 
 impl Partial {
@@ -41,31 +48,48 @@ impl Partial {
         file.seek(SeekFrom::Start(0))?;
         loop {
             match file.read(&mut buffer)? {
-                0 => return Ok(Self { file, hash, bytes }),
+                0 => break,
                 read => {
                     hash.update(&buffer[..read]);
                     bytes += read as u64;
                 }
             }
         }
+        Ok(Self {
+            file,
+            bytes,
+            at: bytes,
+            hash,
+        })
     }
 
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    fn clear(&mut self) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.seek(SeekFrom::Start(0))?;
-        (self.hash, self.bytes) = (Sha256::new(), 0);
-        Ok(())
+    fn begin_again(&mut self) {
+        (self.hash, self.at) = (Sha256::new(), 0);
     }
 
-    fn append(&mut self, data: &[u8]) -> io::Result<()> {
-        self.file.write_all(data)?;
+    /// Takes in what comes next. Returns where the file was cut, if what was there is something else.
+    fn take(&mut self, data: &[u8]) -> io::Result<Option<u64>> {
+        let known = usize::try_from(self.bytes - self.at).unwrap_or(usize::MAX);
+        let known = known.min(data.len());
+        let mut there = vec![0; known];
+        self.file.read_exact_at(&mut there, self.at)?;
+        let same = data.iter().zip(&there).take_while(|(new, old)| new == old);
+        let same = same.count();
+        let cut = (same < known).then_some(self.at + same as u64);
+        if let Some(cut) = cut {
+            self.file.set_len(cut)?;
+            self.bytes = cut;
+        }
+        self.file
+            .write_all_at(&data[same..], self.at + same as u64)?;
         self.hash.update(data);
-        self.bytes += data.len() as u64;
-        Ok(())
+        self.at += data.len() as u64;
+        self.bytes = self.bytes.max(self.at);
+        Ok(cut)
     }
 
     fn digest(&self) -> Digest {
@@ -77,6 +101,8 @@ impl Partial {
 pub(super) trait Observer: Send + Sync + 'static {
     /// So many bytes are in the file.
     fn has(&self, bytes: u64);
+    /// What was in the file from here on was something else.
+    fn cut(&self, at: u64);
     /// An attempt has failed, and another one follows.
     fn retries(&self);
 }
@@ -97,15 +123,12 @@ pub(super) async fn download<O: Observer + Clone>(
         .collect();
     let mut turn = 0;
     loop {
-        if partial.bytes() >= blob.size_bytes {
+        if partial.at >= blob.size_bytes {
             let actual = partial.digest();
-            if partial.bytes() == blob.size_bytes && actual == blob.digest {
+            if partial.at == blob.size_bytes && actual == blob.digest {
                 return Ok(());
             }
-            partial
-                .clear()
-                .map_err(|error| unwritten(directory, &error))?;
-            observer.has(0);
+            partial.begin_again();
             let mismatch = RegistryError::DigestMismatch {
                 expected: blob.digest.to_string(),
                 actual: actual.to_string(),
@@ -116,7 +139,7 @@ pub(super) async fn download<O: Observer + Clone>(
         let Some(host) = hosts.get(turn % hosts.len().max(1)) else {
             return Err(repository.unavailable("no host of it can be pulled from"));
         };
-        let before = partial.bytes();
+        let before = partial.at;
         let attempt = Attempt {
             repository,
             host,
@@ -126,7 +149,7 @@ pub(super) async fn download<O: Observer + Clone>(
         let (after, result) = attempt.run(partial, observer.clone()).await?;
         partial = after;
         let Err(error) = result else { continue };
-        if partial.bytes() >= before.saturating_add(PROGRESS_BYTES) {
+        if partial.at >= before.saturating_add(PROGRESS_BYTES) {
             patience.renew();
         }
         turn += 1;
@@ -154,17 +177,14 @@ impl Attempt<'_> {
         mut partial: Partial,
         observer: O,
     ) -> Result<(Partial, Result<(), RegistryError>), RegistryError> {
-        let response = match self.ask(partial.bytes()).await {
+        let response = match self.ask(partial.at).await {
             Ok(response) => response,
             Err(error) => return Ok((partial, Err(error))),
         };
         let continues = response.status() == StatusCode::PARTIAL_CONTENT
-            && starts_at(&response) == Some(partial.bytes());
-        if partial.bytes() > 0 && !continues {
-            partial
-                .clear()
-                .map_err(|error| unwritten(self.directory, &error))?;
-            observer.has(0);
+            && starts_at(&response) == Some(partial.at);
+        if partial.at > 0 && !continues {
+            partial.begin_again();
             if response.status() != StatusCode::OK {
                 let error = self
                     .repository
@@ -172,7 +192,7 @@ impl Attempt<'_> {
                 return Ok((partial, Err(error)));
             }
         }
-        let room = self.blob.size_bytes - partial.bytes();
+        let room = self.blob.size_bytes - partial.at;
         let (chunks, queue) = mpsc::channel(CHUNKS_AHEAD);
         let write = move || write(partial, queue, &observer);
         let writing = tokio::task::spawn_blocking(write);
@@ -231,7 +251,9 @@ fn write(
     observer: &impl Observer,
 ) -> io::Result<Partial> {
     while let Some(chunk) = queue.blocking_recv() {
-        partial.append(&chunk)?;
+        if let Some(cut) = partial.take(&chunk)? {
+            observer.cut(cut);
+        }
         observer.has(partial.bytes());
     }
     Ok(partial)
@@ -275,5 +297,51 @@ pub(super) fn unwritten(directory: &Path, error: &io::Error) -> RegistryError {
         _ => RegistryError::Io {
             detail: error.to_string(),
         },
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn partial(text: &[u8]) -> Partial {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text).unwrap();
+        Partial::of(file).unwrap()
+    }
+
+    #[test]
+    fn what_is_there_is_gone_on_with() {
+        let mut partial = partial(b"abc");
+        assert_eq!(partial.take(b"def").unwrap(), None);
+        assert_eq!(partial.digest(), Digest::of(b"abcdef"));
+    }
+
+    #[test]
+    fn what_comes_again_is_only_compared() {
+        let mut partial = partial(b"abcdef");
+        partial.begin_again();
+        assert_eq!(partial.take(b"abcd").unwrap(), None);
+        assert_eq!((partial.at, partial.bytes), (4, 6));
+        assert_eq!(partial.take(b"efgh").unwrap(), None);
+        assert_eq!((partial.at, partial.bytes), (8, 8));
+        assert_eq!(partial.digest(), Digest::of(b"abcdefgh"));
+    }
+
+    #[test]
+    fn what_comes_differently_is_cut_off_where_it_differs() {
+        let mut partial = partial(b"abXdef");
+        partial.begin_again();
+        assert_eq!(partial.take(b"abcd").unwrap(), Some(2));
+        assert_eq!((partial.at, partial.bytes), (4, 4));
+        assert_eq!(partial.take(b"ef").unwrap(), None);
+        assert_eq!(partial.digest(), Digest::of(b"abcdef"));
+        assert_eq!(
+            Partial::of(partial.file).unwrap().digest(),
+            Digest::of(b"abcdef")
+        );
     }
 }

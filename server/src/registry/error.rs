@@ -77,6 +77,9 @@ pub enum RegistryError {
         /// What the system says.
         detail: String,
     },
+    /// What was read while it came in was something else.
+    #[error("the content has changed while it came in")]
+    Changed,
     /// Nobody wants it any more.
     #[error("nobody waits for it any more")]
     Abandoned,
@@ -95,6 +98,7 @@ impl RegistryError {
             | Self::Settings { .. }
             | Self::NoSpace { .. }
             | Self::Io { .. }
+            | Self::Changed
             | Self::Abandoned => false,
         }
     }

@@ -56,14 +56,27 @@ pub enum Joined {
 }
 
 /// How far it is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct DownloadState {
     /// Bytes in the file.
     pub bytes: u64,
+    /// Nothing before this place was ever anything else.
+    pub kept: u64,
     /// The last attempt has failed.
     pub is_retrying: bool,
     /// How it has ended: the blob is whole and what its digest says, or why not.
     pub result: Option<Result<(), RegistryError>>,
+}
+
+impl Default for DownloadState {
+    fn default() -> Self {
+        Self {
+            bytes: 0,
+            kept: u64::MAX,
+            is_retrying: false,
+            result: None,
+        }
+    }
 }
 
 impl Staging {
@@ -196,6 +209,10 @@ impl Observer for Sender {
         });
     }
 
+    fn cut(&self, at: u64) {
+        self.0.send_modify(|state| state.kept = state.kept.min(at));
+    }
+
     fn retries(&self) {
         self.0.send_modify(|state| state.is_retrying = true);
     }
@@ -255,6 +272,17 @@ impl Download {
         })
     }
 
+    /// Why it has failed, if it has.
+    pub fn failure(&self) -> Option<RegistryError> {
+        let failure = self.state.borrow().result.clone()?.err();
+        failure.filter(|error| !matches!(error, RegistryError::Abandoned))
+    }
+
+    /// Whether what was read of it may have been something else.
+    pub fn has_changed(&self) -> bool {
+        self.state.borrow().kept < u64::MAX
+    }
+
     /// The file, once it is whole. Blocking.
     ///
     /// # Errors
@@ -285,7 +313,7 @@ fn abandoned() -> io::Error {
     io::Error::other(RegistryError::Abandoned)
 }
 
-/// Follows a file that grows. After a break it may shrink, and then has the same again.
+/// Follows a file that grows.
 struct Reader {
     file: File,
     at: u64,
@@ -297,10 +325,13 @@ struct Reader {
 impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let (bytes, result) = {
+            let (bytes, kept, result) = {
                 let state = self.state.borrow_and_update();
-                (state.bytes, state.result.clone())
+                (state.bytes, state.kept, state.result.clone())
             };
+            if self.at > kept {
+                return Err(io::Error::other(RegistryError::Changed));
+            }
             if let Some(Err(error)) = result {
                 return Err(io::Error::other(error));
             }

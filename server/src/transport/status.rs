@@ -341,7 +341,7 @@ fn of_registry(error: &RegistryError) -> Facts {
             [("registry", registry), ("path", path), ("problem", problem)],
         ),
         E::NoSpace { path } => Facts::new(R::NoSpace, [("path", path)]),
-        E::Io { .. } => disk_failed(),
+        E::Io { .. } | E::Changed => disk_failed(),
         // A caller that is still there is told so only by a server that ends.
         E::Abandoned => Facts::new(R::ServerDraining, []),
     }

@@ -253,7 +253,9 @@ fn kind_of(error: &Error) -> PullFailure {
             RegistryError::Settings { .. } => PullFailure::SettingsInvalid,
             RegistryError::DigestMismatch { .. } => PullFailure::DigestMismatch,
             RegistryError::NoSpace { .. } => PullFailure::NoSpace,
-            RegistryError::Io { .. } | RegistryError::Abandoned => PullFailure::Internal,
+            RegistryError::Io { .. } | RegistryError::Changed | RegistryError::Abandoned => {
+                PullFailure::Internal
+            }
         },
         Error::Image(error) => match error {
             ImageError::Invalid { .. } => PullFailure::ImageInvalid,

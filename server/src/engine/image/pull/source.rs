@@ -71,6 +71,19 @@ impl PullSource {
         self.scanned.send_replace(place + 1);
     }
 
+    /// Why a download has failed, if one has: then all else has failed because of it.
+    pub(super) fn failure(&self) -> Option<RegistryError> {
+        let downloads = self.incoming.get()?.downloads.values();
+        downloads.filter_map(|download| download.failure()).next()
+    }
+
+    /// Whether some of what was read may have been something else than what is there by now.
+    pub(super) fn has_changed(&self) -> bool {
+        let incoming = self.incoming.get().into_iter();
+        let mut downloads = incoming.flat_map(|incoming| incoming.downloads.values());
+        downloads.any(|download| download.has_changed())
+    }
+
     /// Nothing that was downloaded is needed any more.
     pub(super) fn discard(&self) {
         let incoming = self.incoming.get().into_iter();

@@ -54,16 +54,17 @@ impl Work {
         self.core.require_backend()?;
         let asked = self.ask(&resolved);
         let asked = self.abandoned.run_until_cancelled(asked).await;
-        let asked = asked.unwrap_or(Err(RegistryError::Abandoned.into()))?;
-        let (content, _) = self.content(&asked)?;
-        self.must_fit(&content.platform)?;
-        let layers = content.layers.iter();
-        let sizes =
-            layers.map(|layer| (layer.descriptor.digest.clone(), layer.descriptor.size_bytes));
-        self.progress.begin(sizes);
-        if let Some(pulled) = self.already(&content).await? {
+        let (asked, here) = asked.unwrap_or(Err(RegistryError::Abandoned.into()))?;
+        let blobs = asked.found.layers.iter();
+        self.progress
+            .begin(blobs.map(|blob| (blob.digest.clone(), blob.size_bytes)));
+        if let Some(image) = here
+            && let Some(pulled) = self.already(image).await?
+        {
             return Ok(pulled);
         }
+        let (content, _) = self.content(&asked)?;
+        self.must_fit(&content.platform)?;
         let mut attempt = 1;
         loop {
             match self.take_in(&asked).await {
@@ -77,7 +78,11 @@ impl Work {
         }
     }
 
-    async fn ask(&self, resolved: &watch::Sender<Option<Descriptor>>) -> Result<Asked, Error> {
+    /// What the registry has, and the image, if that is here by our records.
+    async fn ask(
+        &self,
+        resolved: &watch::Sender<Option<Descriptor>>,
+    ) -> Result<(Asked, Option<Arc<Image>>), Error> {
         let credentials = self.credentials.clone();
         let registries = &self.core.settings.registries;
         let repository = registries.repository(&self.reference, credentials).await?;
@@ -90,12 +95,18 @@ impl Work {
         let told = |target: &Descriptor| drop(resolved.send_replace(Some(target.clone())));
         let found = search.resolve(&self.reference, told).await;
         let found = found.map_err(|error| self.unresolved(error))?;
-        let config = repository.document(&found.config).await?;
-        Ok(Asked {
+        let here = self.core.images.get(&found.config.digest);
+        let here = here.filter(|image| image.target.digest == found.target.digest);
+        let config = match &here {
+            Some(image) => image.config_json.as_bytes().to_vec(),
+            None => repository.document(&found.config).await?,
+        };
+        let asked = Asked {
             repository: Arc::new(repository),
             found,
             config,
-        })
+        };
+        Ok((asked, here))
     }
 
     fn unresolved(&self, error: Unresolved) -> Error {
@@ -134,14 +145,11 @@ impl Work {
         Ok((Arc::new(content), source))
     }
 
-    /// The image, if it is here: then it is only named.
-    async fn already(&self, content: &ImageContent) -> Result<Option<Pulled>, Error> {
-        let here = self.core.images.get(&content.config.digest);
-        let here = here.filter(|image| image.target.digest == content.target.digest);
-        let Some(image) = here else { return Ok(None) };
-        for layer in &content.layers {
-            let digest = &layer.descriptor.digest;
-            self.progress.reach(digest, LayerPhase::Exists);
+    /// An image that is here is only named; `None` if the backend does not have it after all.
+    async fn already(&self, image: Arc<Image>) -> Result<Option<Pulled>, Error> {
+        self.must_fit(&image.platform)?;
+        for layer in &image.layers {
+            self.progress.reach(&layer.blob.digest, LayerPhase::Exists);
         }
         let reference = self.reference.to_string();
         if image.references.contains(&reference) {
@@ -181,11 +189,15 @@ impl Work {
         });
         let (moved, scanned, ingested) = tokio::join!(moved, scanned, ingested);
         let (Some(()), Some(accounts), Some(bytes)) = (moved, scanned, ingested) else {
-            let error = first.into_error();
-            if !may_go_on(&error) {
+            let error = match source.failure() {
+                Some(failure) => failure.into(),
+                None => first.into_error(),
+            };
+            let is_others = is_others(&error, joined) || is_misread(&error, &source);
+            if !is_others && !may_go_on(&error) {
                 source.discard();
             }
-            return Err(match is_others(&error, joined) {
+            return Err(match is_others {
                 true => Unfinished::Others(error),
                 false => Unfinished::Own(error),
             });
@@ -353,6 +365,12 @@ fn is_others(error: &Error, joined: Joined) -> bool {
         }
         _ => false,
     }
+}
+
+/// A layer was read while it came in, and came differently the second time.
+fn is_misread(error: &Error, source: &PullSource) -> bool {
+    let may_be = matches!(error, Error::Image(_) | Error::Backend(_));
+    may_be && source.has_changed()
 }
 
 /// The backend does not have what it had, or was thought to have.
