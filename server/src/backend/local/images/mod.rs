@@ -379,10 +379,15 @@ impl Images {
             } => BackendError::NoSpace {
                 path: self.directory.display().to_string(),
             },
-            error => BackendError::Protocol {
+            LayerError::System { name, errno } if !is_of_layer(errno) => BackendError::Protocol {
                 backend: BACKEND,
-                code: "InvalidLayer".to_owned(),
-                message: format!("layer {}: {error}", layer.diff_id),
+                code: errno::name(errno),
+                message: format!("layer {}: {name:?}", layer.descriptor.digest),
+            },
+            LayerError::Unreadable(error) if error.raw_os_error().is_some() => self.failed(&error),
+            error => BackendError::LayerInvalid {
+                layer: layer.descriptor.digest.to_string(),
+                problem: error.to_string(),
             },
         }
     }
@@ -463,6 +468,23 @@ pub(super) fn storage_failed(path: &Path, error: &io::Error) -> BackendError {
             message: error.to_string(),
         },
     }
+}
+
+/// Whether it is what a layer asks for that no file system gives, and not this one.
+fn is_of_layer(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::EXIST
+            | Errno::INVAL
+            | Errno::ISDIR
+            | Errno::LOOP
+            | Errno::MLINK
+            | Errno::NAMETOOLONG
+            | Errno::NOTDIR
+            | Errno::NOTEMPTY
+            | Errno::RANGE
+            | Errno::TOOBIG
+    )
 }
 
 fn layer_name(chain_id: &Digest) -> String {

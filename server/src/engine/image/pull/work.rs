@@ -178,7 +178,7 @@ impl Work {
         });
         let (moved, scanned, ingested) = tokio::join!(moved, scanned, ingested);
         let (Some(()), Some(accounts), Some(bytes)) = (moved, scanned, ingested) else {
-            let error = first.into_error();
+            let error = source.unread().unwrap_or_else(|| first.into_error());
             if !may_go_on(&error) {
                 source.discard();
             }
