@@ -351,7 +351,8 @@ impl Images {
         fs::create_dir_all(&files).map_err(failed)?;
         let into = OwnedFd::from(File::open(&files).map_err(failed)?);
         let blob = content.source.open(layer).map_err(failed)?;
-        let bytes = layer::unpack(blob, into).map_err(|error| self.layer_failed(layer, error))?;
+        let unpacked = layer::unpack(blob, layer.descriptor.size_bytes, into);
+        let bytes = unpacked.map_err(|error| self.layer_failed(layer, error))?;
         let record = LayerRecord {
             chain_id: layer.chain_id.clone(),
             below: below.cloned(),

@@ -78,7 +78,8 @@ fn unpacked(layer: &[u8]) -> (TempDir, Result<u64, LayerError>) {
     let place = tempfile::tempdir().unwrap();
     fs::create_dir(place.path().join("layer")).unwrap();
     let into = File::open(place.path().join("layer")).unwrap();
-    let result = layer::unpack(Cursor::new(layer.to_vec()), into.into());
+    let size = layer.len() as u64;
+    let result = layer::unpack(Cursor::new(layer.to_vec()), size, into.into());
     (place, result)
 }
 
