@@ -114,6 +114,10 @@ impl Images {
         content: &ImageContent,
     ) -> Result<u64, BackendError> {
         self.bring_all(scratch, content)?;
+        // Nothing gets its place before all is known to be right, also what comes of blobs that were here.
+        let mut layers = content.layers.iter();
+        let verified = layers.try_for_each(|layer| content.source.verified(layer));
+        verified.map_err(|error| self.failed(&error))?;
         let documents = [
             (&content.target.digest, &*content.manifest),
             (&content.config.digest, content.config_json.as_bytes()),
