@@ -437,6 +437,14 @@ pub enum BackendError {
         /// What it is.
         actual: String,
     },
+    /// A layer is none that can be unpacked.
+    #[error("layer {layer} cannot be unpacked: {problem}")]
+    LayerInvalid {
+        /// Digest of its blob.
+        layer: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// This backend cannot do it.
     #[error("backend {backend} does not support {field}")]
     NotSupported {
@@ -471,6 +479,7 @@ impl BackendError {
             | Self::NoSpace { .. }
             | Self::HostResources { .. }
             | Self::DigestMismatch { .. }
+            | Self::LayerInvalid { .. }
             | Self::NotSupported { .. } => false,
         }
     }

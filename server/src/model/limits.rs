@@ -163,6 +163,18 @@ pub const REATTACH_GRACE: Duration = Duration::from_secs(30);
 
 /// Largest archive that can be imported.
 pub const MAX_ARCHIVE_BYTES: u64 = 64 << 30;
+/// Largest tar of a layer, and largest tars of all layers of an image together.
+pub const MAX_UNPACKED_BYTES: u64 = 256 << 30;
+/// What may come of any compressed stream; beyond it, [`MAX_EXPANSION`] bytes for each.
+pub const MAX_EXPANSION_FREE_BYTES: u64 = 4 << 30;
+/// How many times its size a compressed stream may have plain. Content reaches a tenth of it; zeros, and what is made to
+/// exhaust a disk, 1,000 with gzip and far more with zstd.
+pub const MAX_EXPANSION: u64 = 200;
+/// Entries of one layer.
+pub const MAX_LAYER_ENTRIES: u64 = 8_000_000;
+/// Names that are remembered of a layer's directories while it is unpacked. Each counts for its bytes and
+/// [`ARCHIVE_NAME_OVERHEAD_BYTES`].
+pub const MAX_LAYER_DIRECTORY_BYTES: usize = 256 << 20;
 /// Warnings of one answer.
 pub const MAX_REMARKS: usize = 32;
 /// Images of one archive that is exported.

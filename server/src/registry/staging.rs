@@ -272,12 +272,6 @@ impl Download {
         })
     }
 
-    /// Why it has failed, if it has.
-    pub fn failure(&self) -> Option<RegistryError> {
-        let failure = self.state.borrow().result.clone()?.err();
-        failure.filter(|error| !matches!(error, RegistryError::Abandoned))
-    }
-
     /// Whether what was read of it may have been something else.
     pub fn has_changed(&self) -> bool {
         self.state.borrow().kept < u64::MAX

@@ -108,4 +108,17 @@ mod tests {
             assert!(plain(&stream[..stream.len() - 3]).is_err());
         }
     }
+    #[test]
+    fn a_zstd_window_that_would_fill_the_memory_is_refused() {
+        // A frame of one raw block, which declares its window (RFC 8878, 3.1.1.1.2).
+        let frame = |log: u8| {
+            let (header, block) = ([0, (log - 10) << 3], [(4 << 3) | 1, 0, 0]);
+            [&ZSTD[..], &header, &block, b"data"].concat()
+        };
+        let allowed = plain(&frame(27)).expect("allowed");
+        assert_eq!(allowed, (Compression::Zstd, b"data".to_vec()));
+        for log in [28, 31, 40] {
+            plain(&frame(log)).expect_err("too large a window");
+        }
+    }
 }

@@ -180,6 +180,7 @@ fn of_backend(error: &BackendError) -> Facts {
         E::NoSpace { path } => Facts::new(R::NoSpace, [("path", path)]),
         E::HostResources { resource, errno } => Facts::new(R::HostResources, [("resource", resource), ("errno", errno)]),
         E::DigestMismatch { expected, actual } => Facts::new(R::DigestMismatch, [("expected", expected), ("actual", actual)]),
+        E::LayerInvalid { problem, .. } => Facts::new(R::ImageInvalid, [("problem", problem)]),
         E::NotSupported { backend, field } => Facts::new(R::OptionNotSupported, [("field", field), ("backend", backend)]),
         E::Protocol { backend, code, message } => Facts::new(
             R::BackendProtocol,

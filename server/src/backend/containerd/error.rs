@@ -10,6 +10,7 @@ use tonic::{Code, ConnectError, Status};
 use super::connection::Rpc;
 use crate::backend::oci_runtime::{self, LaunchContext, shortened};
 use crate::backend::{Applied, BackendError};
+use crate::model::Digest;
 
 /// This backend, as errors name it.
 pub(super) const BACKEND: &str = "containerd";
@@ -135,6 +136,19 @@ impl RpcError {
             Self::Answer { code, message, .. } => {
                 oci_runtime::exhausted(&message).unwrap_or_else(|| protocol(code, &message))
             }
+        }
+    }
+
+    /// The error of unpacking a layer with this digest.
+    pub(super) fn unpacking(self, layer: &Digest) -> BackendError {
+        match &self {
+            Self::Answer { message, .. } if oci_runtime::blames_layer(message) => {
+                BackendError::LayerInvalid {
+                    layer: layer.to_string(),
+                    problem: shortened(message),
+                }
+            }
+            _ => self.about("content"),
         }
     }
 

@@ -14,7 +14,6 @@ mod lease;
 mod unpack;
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,7 +75,6 @@ async fn ingest_leased(
         parent = Some(&layer.chain_id);
     }
     content::write_documents(connection, lease, &content).await?;
-    verified(&content).await?;
     for reference in &image.references {
         name(connection, image, reference).await?;
     }
@@ -84,19 +82,6 @@ async fn ingest_leased(
         name(connection, image, &image.dangling_name()).await?;
     }
     Ok(size)
-}
-
-/// Nothing gets a name before all of it is known to be right.
-async fn verified(content: &Arc<ImageContent>) -> Result<(), BackendError> {
-    let content = Arc::clone(content);
-    let verify = move || {
-        let mut layers = content.layers.iter();
-        layers.try_for_each(|layer| content.source.verified(layer))
-    };
-    let verified = tokio::task::spawn_blocking(verify).await;
-    verified
-        .unwrap_or_else(|error| Err(io::Error::other(error)))
-        .map_err(|error| content::unreadable(&error))
 }
 
 /// Makes `reference` name `image`, whose content must be here.

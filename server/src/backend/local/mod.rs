@@ -21,6 +21,7 @@ mod plan;
 mod roots;
 mod runtime;
 mod task;
+mod trash;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -40,6 +41,7 @@ use self::images::Images;
 use self::live::Lives;
 use self::roots::Roots;
 pub use self::task::LocalTask;
+use self::trash::Trash;
 use super::{
     BackendError, BlobStream, ContainerBackend, Found, FoundTask, Sample, Start, Status, network,
 };
@@ -77,6 +79,7 @@ pub struct Local {
 struct Inner {
     images: Images,
     roots: Roots,
+    trash: Arc<Trash>,
     cgroups: Cgroups,
     filters: Filters,
     processes: Processes,
@@ -112,10 +115,15 @@ impl Local {
             spec,
         } = options;
         let directory = state_dir.join("local");
+        let stop = CancellationToken::new();
+        let trash = Trash::open(directory.join("trash"), stop.clone());
+        let trash = trash.map_err(|error| images::storage_failed(&directory, &error))?;
+        let trash = Arc::new(trash);
         let local = Self {
             inner: Arc::new(Inner {
-                images: Images::open(&directory)?,
-                roots: Roots::open(&directory)?,
+                images: Images::open(&directory, Arc::clone(&trash))?,
+                roots: Roots::open(&directory, Arc::clone(&trash))?,
+                trash,
                 cgroups: Cgroups::detect(&spec.cgroup_parent),
                 filters: Filters::default(),
                 processes,
@@ -127,7 +135,7 @@ impl Local {
                 status: watch::Sender::new(Status::Connecting {
                     detail: String::new(),
                 }),
-                stop: CancellationToken::new(),
+                stop,
                 tasks: Mutex::new(JoinSet::new()),
             }),
         };
@@ -156,7 +164,7 @@ impl Local {
         });
     }
 
-    /// Ends the tasks that watch control groups. Containers go on.
+    /// Ends the tasks that watch control groups, and those that remove files. Containers go on.
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();
         let mut tasks = std::mem::take(&mut *self.inner.tasks.lock());
@@ -202,10 +210,10 @@ impl Inner {
         self.roots.forget_run(cgroup.name())
     }
 
-    /// Removes the files of deleted roots, and what of images nothing needs any more.
+    /// Removes what of images nothing needs any more, and the files of what is deleted.
     fn clear_up(&self) {
-        self.roots.empty_trash();
         self.images.collect(|| self.roots.layers_in_use());
+        self.trash.empty();
     }
 }
 
@@ -318,7 +326,7 @@ impl ContainerBackend for Local {
         let reference = reference.to_owned();
         self.blocking(move |inner| {
             inner.images.untag(&reference)?;
-            inner.images.collect(|| inner.roots.layers_in_use());
+            inner.clear_up();
             Ok(())
         })
         .await

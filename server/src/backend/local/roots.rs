@@ -3,7 +3,6 @@
 //! ```text
 //! STATE/local/roots/ID/   upper, work: overlay's; root: an empty directory to mount on
 //!                         layer: chain id of the topmost layer, which it keeps
-//!             trash/      roots that are deleted, until their files are gone
 //! ```
 //!
 //! Blocking.
@@ -13,10 +12,12 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::images::{Images, storage_failed};
+use super::trash::Trash;
 use crate::backend::BackendError;
 use crate::files;
 use crate::model::container::RootMount;
@@ -26,26 +27,21 @@ use crate::model::{ContainerId, Digest};
 #[derive(Debug)]
 pub(super) struct Roots {
     directory: PathBuf,
-    trash: PathBuf,
-    /// Who empties the trash.
-    emptying: Mutex<()>,
+    trash: Arc<Trash>,
     /// The roots on each topmost layer: what `layer` says, of all.
     tops: Mutex<HashMap<Digest, HashSet<ContainerId>>>,
 }
 
 impl Roots {
-    pub(super) fn open(directory: &Path) -> Result<Self, BackendError> {
+    pub(super) fn open(directory: &Path, trash: Arc<Trash>) -> Result<Self, BackendError> {
         let roots = Self {
             directory: directory.join("roots"),
-            trash: directory.join("trash"),
-            emptying: Mutex::new(()),
+            trash,
             tops: Mutex::default(),
         };
-        for directory in [&roots.directory, &roots.trash] {
-            let mut builder = fs::DirBuilder::new();
-            let made = builder.recursive(true).mode(0o700).create(directory);
-            made.map_err(|error| storage_failed(directory, &error))?;
-        }
+        let mut builder = fs::DirBuilder::new();
+        let made = builder.recursive(true).mode(0o700).create(&roots.directory);
+        made.map_err(|error| roots.failed(&error))?;
         let tops = roots.read_tops().map_err(|error| roots.failed(&error))?;
         *roots.tops.lock() = tops;
         Ok(roots)
@@ -235,28 +231,7 @@ impl Roots {
     }
 
     fn throw_away(&self, id: ContainerId) -> io::Result<()> {
-        let name = format!("{id}.{}", uuid::Uuid::new_v4().simple());
-        match fs::rename(self.root(id), self.trash.join(name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done,
-        }
-    }
-
-    /// Removes the files of roots that were deleted. One at a time does it; the others need not wait.
-    pub(super) fn empty_trash(&self) {
-        while let Some(_alone) = self.emptying.try_lock() {
-            let entries = fs::read_dir(&self.trash).into_iter().flatten().flatten();
-            let thrown: Vec<_> = entries.map(|entry| entry.path()).collect();
-            if thrown.is_empty() {
-                return;
-            }
-            for path in thrown {
-                if let Err(error) = fs::remove_dir_all(&path) {
-                    tracing::warn!(path = %path.display(), %error, "a deleted root is left for now");
-                    return;
-                }
-            }
-        }
+        self.trash.take(&self.root(id))
     }
 
     fn root(&self, id: ContainerId) -> PathBuf {

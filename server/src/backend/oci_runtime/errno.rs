@@ -1,11 +1,12 @@
 //! Error numbers at the end of a runtime's words.
 
 /// What strerror(3) and Go say, lower-case, and the number's name (errno(3)).
-const WORDS: [(&str, &str); 25] = [
+const WORDS: [(&str, &str); 28] = [
     ("argument list too long", "E2BIG"),
     ("bad file descriptor", "EBADF"),
     ("cannot allocate memory", "ENOMEM"),
     ("device or resource busy", "EBUSY"),
+    ("directory not empty", "ENOTEMPTY"),
     ("disk quota exceeded", "EDQUOT"),
     ("exec format error", "ENOEXEC"),
     ("file exists", "EEXIST"),
@@ -18,12 +19,14 @@ const WORDS: [(&str, &str); 25] = [
     ("no such file or directory", "ENOENT"),
     ("no space left on device", "ENOSPC"),
     ("not a directory", "ENOTDIR"),
+    ("numerical result out of range", "ERANGE"),
     ("operation not permitted", "EPERM"),
     ("permission denied", "EACCES"),
     ("read-only file system", "EROFS"),
     ("resource temporarily unavailable", "EAGAIN"),
     ("stale file handle", "ESTALE"),
     ("too many levels of symbolic links", "ELOOP"),
+    ("too many links", "EMLINK"),
     ("too many open files", "EMFILE"),
     ("too many open files in system", "ENFILE"),
     ("transport endpoint is not connected", "ENOTCONN"),

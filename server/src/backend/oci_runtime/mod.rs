@@ -8,7 +8,7 @@ mod name;
 mod words;
 
 pub(super) use name::{RuntimeName, installed};
-pub(super) use words::{LaunchContext, classify, exhausted, refused};
+pub(super) use words::{LaunchContext, blames_layer, classify, exhausted, refused};
 
 /// A message is passed on so far.
 const MAX_MESSAGE_BYTES: usize = 1 << 10;

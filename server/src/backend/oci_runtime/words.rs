@@ -29,6 +29,9 @@ pub(in super::super) struct LaunchContext<'a> {
     pub(in super::super) runtime: RuntimeName<'a>,
 }
 
+/// What Go's readers say of a layer that is no tar, or breaks off.
+const BAD_TAR: [&str; 2] = ["archive/tar: invalid tar header", "unexpected EOF"];
+
 /// What containerd, its shim and runc put around the words of a failure.
 const WRAPPINGS: [&str; 12] = [
     "failed to create shim task: ",
@@ -139,6 +142,22 @@ pub(in super::super) fn exhausted(message: &str) -> Option<BackendError> {
         _ => return None,
     };
     Some(BackendError::HostResources { resource, errno })
+}
+
+/// Whether what containerd met when it unpacked a layer is the layer's own fault: entries that no file system takes,
+/// or that contradict each other.
+pub(in super::super) fn blames_layer(message: &str) -> bool {
+    let core = unwrapped(message);
+    if core.starts_with("failed to mount") {
+        return false;
+    }
+    match errno::split(core).1 {
+        Some("EEXIST" | "EINVAL" | "EISDIR" | "ELOOP" | "EMLINK" | "ENAMETOOLONG") => true,
+        Some("ENOTDIR" | "ENOTEMPTY" | "ERANGE") => true,
+        Some("ENOENT") => core.starts_with("link "),
+        Some(_) => false,
+        None => BAD_TAR.iter().any(|words| core.ends_with(words)),
+    }
 }
 
 /// Without wrappings, and without the code's name that containerd appends.

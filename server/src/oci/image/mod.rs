@@ -7,6 +7,7 @@
 mod archive;
 mod documents;
 mod hashing;
+pub(crate) mod layer_tar;
 mod platform;
 mod root_files;
 pub mod scan;

@@ -1,15 +1,16 @@
 //! Reads layers: whether they are what their diff ids say, and the accounts in them.
 
 use std::collections::BTreeSet;
-use std::io::{BufReader, Read};
+use std::io::Read;
 
 use super::documents::LayerType;
 use super::hashing::Hashing;
+use super::layer_tar::{self, LayerTar, LayerTarError};
 use super::root_files::{Lookup, RootFiles};
 use super::{ImageError, Layer, invalid, read_error};
 use crate::model::image::{AccountFiles, Descriptor};
-use crate::model::limits::MAX_ARCHIVE_BYTES;
-use crate::tarball::{Compression, TarReader, decompress};
+use crate::model::limits::MAX_UNPACKED_BYTES;
+use crate::tarball::Compression;
 
 const PASSWD: &str = "etc/passwd";
 const GROUP: &str = "etc/group";
@@ -22,6 +23,8 @@ const MAX_PASSES: usize = 4;
 pub struct RootScan {
     paths: BTreeSet<String>,
     files: RootFiles,
+    /// Of the tars of this pass.
+    bytes: u64,
     passes: usize,
 }
 
@@ -45,6 +48,7 @@ impl RootScan {
         Self {
             files: RootFiles::tracking(paths.iter().map(String::as_str)),
             paths,
+            bytes: 0,
             passes,
         }
     }
@@ -54,25 +58,20 @@ impl RootScan {
     /// # Errors
     /// [`ImageError`].
     pub fn layer(&mut self, blob: impl Read + Send, layer: &Layer) -> Result<(), ImageError> {
-        let name = &layer.descriptor.digest;
-        let bad = |error: &std::io::Error| {
-            let mut error = read_error(error);
-            if let ImageError::Invalid { problem } = &mut error {
-                *problem = format!("layer {name}: {problem}");
-            }
-            error
-        };
-        let (compression, plain) = decompress(BufReader::new(blob)).map_err(|error| bad(&error))?;
+        let bad = |error| bad_layer(layer, &error);
+        let (compression, plain) = layer_tar::expand(blob).map_err(|error| bad(error.into()))?;
         check_type(&layer.descriptor, compression)?;
 
-        let mut tar = TarReader::new(Hashing::new(plain, MAX_ARCHIVE_BYTES));
-        while let Some(entry) = tar.next_entry().map_err(|error| bad(&error))? {
-            self.files
-                .visit(&entry, &mut tar)
-                .map_err(|error| bad(&error))?;
+        let plain = Hashing::new(plain, MAX_UNPACKED_BYTES.saturating_sub(self.bytes));
+        let mut tar = LayerTar::new(plain, layer.descriptor.size_bytes);
+        while let Some(entry) = tar.next_entry().map_err(bad)? {
+            let visited = self.files.visit(&entry, &mut tar);
+            visited.map_err(|error| bad(error.into()))?;
         }
         self.files.end_layer();
-        let (actual, _) = tar.into_inner().finish().map_err(|error| bad(&error))?;
+        let finished = tar.into_inner().finish();
+        let (actual, bytes) = finished.map_err(|error| bad(error.into()))?;
+        self.bytes += bytes;
         if actual != layer.diff_id {
             return Err(ImageError::DigestMismatch {
                 expected: layer.diff_id.to_string(),
@@ -112,6 +111,14 @@ impl RootScan {
             Lookup::Found(data) => String::from_utf8_lossy(data).into_owned(),
             Lookup::Absent | Lookup::Untracked(_) => String::new(),
         }
+    }
+}
+
+/// What is wrong with a layer.
+fn bad_layer(layer: &Layer, error: &LayerTarError) -> ImageError {
+    match error {
+        LayerTarError::Unreadable(error) if error.raw_os_error().is_some() => read_error(error),
+        error => invalid(format!("layer {}: {error}", layer.descriptor.digest)),
     }
 }
 

@@ -345,6 +345,10 @@ fn of_what_is_below() -> Vec<Row> {
         expected: s("a"),
         actual: s("b"),
     };
+    let layer = BackendError::LayerInvalid {
+        layer: s("l"),
+        problem: s("p"),
+    };
     let unsupported = BackendError::NotSupported {
         backend: "containerd",
         field: "spec.x",
@@ -382,6 +386,7 @@ fn of_what_is_below() -> Vec<Row> {
             R::DigestMismatch,
             &["expected", "actual"],
         ),
+        (of(E::from(layer)), R::ImageInvalid, &["problem"]),
         (
             of(E::from(unsupported)),
             R::OptionNotSupported,

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::future;
 use std::io::{self, Read};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -26,7 +25,7 @@ use crate::backend::containerd::connection::{Connection, Rpc, bounded, max_answe
 use crate::backend::containerd::error::{BACKEND, RpcError};
 use crate::model::Digest;
 use crate::model::image::Descriptor;
-use crate::oci::image::{ImageContent, Layer};
+use crate::oci::image::{ImageContent, Layer, LayerSource};
 
 const INFO: Rpc = Rpc::quick("containerd.content.info");
 const UPDATE: Rpc = Rpc::quick("containerd.content.update");
@@ -39,7 +38,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 type Labels = HashMap<String, String>;
 type Blob = Box<dyn Read + Send>;
 
-/// Writes a layer's blob, once it is here: what containerd is sent, it gets without waiting.
+/// Writes a layer's blob, once it is here and known to be right: what containerd is sent, it gets without waiting, and
+/// it unpacks whatever it has, within no limits.
 pub(super) async fn write_layer(
     connection: &Connection,
     lease: &Lease,
@@ -47,8 +47,11 @@ pub(super) async fn write_layer(
     layer: &Layer,
 ) -> Result<(), BackendError> {
     let file = match is_there(connection, &layer.descriptor.digest).await? {
-        true => None,
-        false => Some(arrived(content, layer).await?),
+        true => {
+            blocking(content, layer, |source, layer| source.verified(layer)).await?;
+            None
+        }
+        false => Some(blocking(content, layer, |source, layer| source.file(layer)).await?),
     };
     let open = move || match file {
         Some(file) => Ok(Box::new(File::open(file)?) as Blob),
@@ -60,15 +63,20 @@ pub(super) async fn write_layer(
     upload.run(connection, lease, open).await
 }
 
-async fn arrived(content: &Arc<ImageContent>, layer: &Layer) -> Result<PathBuf, BackendError> {
-    let (source, wanted) = (Arc::clone(&content.source), layer.clone());
-    let file = tokio::task::spawn_blocking(move || source.file(&wanted)).await;
-    let file = file.unwrap_or_else(|error| Err(io::Error::other(error)));
-    file.map_err(|error| unreadable(&error))
+/// Asks where the layers come from, which may have to wait for them.
+async fn blocking<T: Send + 'static>(
+    content: &Arc<ImageContent>,
+    layer: &Layer,
+    ask: fn(&dyn LayerSource, &Layer) -> io::Result<T>,
+) -> Result<T, BackendError> {
+    let (source, layer) = (Arc::clone(&content.source), layer.clone());
+    let asked = tokio::task::spawn_blocking(move || ask(&*source, &layer)).await;
+    let asked = asked.unwrap_or_else(|error| Err(io::Error::other(error)));
+    asked.map_err(|error| unreadable(&error))
 }
 
 /// A blob is not, or not any more, where it should come from.
-pub(super) fn unreadable(error: &io::Error) -> BackendError {
+fn unreadable(error: &io::Error) -> BackendError {
     tracing::warn!(%error, "a blob cannot be read");
     BackendError::NotFound {
         backend: BACKEND,

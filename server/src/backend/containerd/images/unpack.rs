@@ -129,7 +129,7 @@ async fn apply(
             async move { DiffClient::new(channel).apply(request).await }
         })
         .await
-        .map_err(|error| error.about("content"))?;
+        .map_err(|error| error.unpacking(&layer.descriptor.digest))?;
     let actual = applied
         .applied
         .map(|applied| applied.digest)

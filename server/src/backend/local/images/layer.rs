@@ -12,7 +12,7 @@
 //! container's device rules keep them from being opened.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
@@ -27,10 +27,10 @@ use thiserror::Error;
 use crate::files::open::{self, HOLD, own_path};
 use crate::files::{attributes, remove_tree};
 use crate::model::errno;
-use crate::model::limits::{MAX_ARCHIVE_BYTES, MAX_ARCHIVE_DEPTH, MAX_PATH_BYTES};
-use crate::tarball::{Entry, Kind, Metadata, TarReader, Timestamp, decompress};
+use crate::model::limits::MAX_ARCHIVE_DEPTH;
+use crate::oci::image::layer_tar::{LayerTar, LayerTarError, expand, shown};
+use crate::tarball::{Entry, Kind, Metadata, Timestamp};
 
-const BUFFER: usize = 128 << 10;
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// What aufs kept for itself.
@@ -63,18 +63,31 @@ pub(super) enum LayerError {
     },
 }
 
-/// Unpacks a layer into an empty directory, and reads it to its end. Returns what its files take.
-pub(super) fn unpack(blob: impl Read + Send, into: OwnedFd) -> Result<u64, LayerError> {
-    let stream = BufReader::with_capacity(BUFFER, blob);
-    let (_, plain) = decompress(stream).map_err(LayerError::Unreadable)?;
-    let mut tar = TarReader::new(plain);
+impl From<LayerTarError> for LayerError {
+    fn from(error: LayerTarError) -> Self {
+        match error {
+            LayerTarError::Unreadable(error) => Self::Unreadable(error),
+            LayerTarError::Entry { name, problem } => Self::Entry { name, problem },
+        }
+    }
+}
+
+/// Unpacks a layer, from a blob of that size, into an empty directory, and reads it to its end. Returns what its files
+/// take.
+pub(super) fn unpack(
+    blob: impl Read + Send,
+    blob_bytes: u64,
+    into: OwnedFd,
+) -> Result<u64, LayerError> {
+    let (_, plain) = expand(blob).map_err(LayerError::Unreadable)?;
+    let mut tar = LayerTar::new(plain, blob_bytes);
     let mut layer = Layer {
         top: into,
         parent: None,
         times: Vec::new(),
         bytes: 0,
     };
-    while let Some(entry) = tar.next_entry().map_err(LayerError::Unreadable)? {
+    while let Some(entry) = tar.next_entry()? {
         layer.take(&entry, &mut tar)?;
     }
     layer.set_times()?;
@@ -129,7 +142,7 @@ impl Place<'_> {
 
 impl Layer {
     fn take(&mut self, entry: &Entry, data: &mut impl Read) -> Result<(), LayerError> {
-        let name = normal(&entry.path)?;
+        let name = &entry.path;
         let Some(base) = name
             .rsplit(|byte| *byte == b'/')
             .next()
@@ -139,14 +152,14 @@ impl Layer {
         };
         let above = &name[..name.len().saturating_sub(base.len() + 1)];
         // What replaces a directory, or a link that leads to one, changes what paths mean.
-        let parent = self.directory_of(above, &name)?;
+        let parent = self.directory_of(above, name)?;
         let place = Place {
             parent: &parent,
             base,
-            name: &name,
+            name,
         };
-        match whiteout(base, &name)? {
-            Some(Whiteout::Opaque) => make_opaque(&parent, &name)?,
+        match whiteout(base, name)? {
+            Some(Whiteout::Opaque) => make_opaque(&parent, name)?,
             Some(Whiteout::Ignored) => {}
             Some(Whiteout::Of(hidden)) => hide(&place, hidden)?,
             None => self.make(&place, entry, data)?,
@@ -209,12 +222,6 @@ impl Layer {
         entry: &Entry,
         data: &mut impl Read,
     ) -> Result<(), LayerError> {
-        if entry.metadata.is_sparse {
-            return Err(refused(place.name, "is sparse in a form that is not read"));
-        }
-        if self.bytes.saturating_add(entry.size) > MAX_ARCHIVE_BYTES {
-            return Err(refused(place.name, "makes the layer too large"));
-        }
         place.clear()?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = openat(place.parent, place.base, flags, Mode::RUSR | Mode::WUSR)
@@ -231,7 +238,7 @@ impl Layer {
 
     fn hardlink(&self, place: &Place<'_>, entry: &Entry) -> Result<(), LayerError> {
         let not_there = || refused(place.name, "is a hard link to what the layer does not have");
-        let first = normal(&entry.link)?;
+        let first = &entry.link;
         if first == place.name {
             return Ok(());
         }
@@ -433,25 +440,6 @@ fn times(modified: Timestamp) -> Timestamps {
     }
 }
 
-/// Relative, without empty steps, `.` and `..`.
-fn normal(path: &[u8]) -> Result<Vec<u8>, LayerError> {
-    if path.contains(&0) {
-        return Err(refused(path, "has a zero byte"));
-    }
-    if path.len() > MAX_PATH_BYTES {
-        return Err(refused(path, "is too long a name"));
-    }
-    let steps = path.split(|byte| *byte == b'/');
-    let steps: Vec<&[u8]> = steps.filter(|step| !matches!(*step, b"" | b".")).collect();
-    if steps.contains(&&b".."[..]) {
-        return Err(refused(path, "leads out of the layer"));
-    }
-    if steps.len() > MAX_ARCHIVE_DEPTH {
-        return Err(refused(path, "is too deep"));
-    }
-    Ok(steps.join(&b'/'))
-}
-
 fn refused(name: &[u8], problem: &'static str) -> LayerError {
     LayerError::Entry {
         name: shown(name),
@@ -464,9 +452,4 @@ fn failed(name: &[u8], errno: Errno) -> LayerError {
         name: shown(name),
         errno,
     }
-}
-
-/// As messages show it, at most a line.
-fn shown(name: &[u8]) -> String {
-    String::from_utf8_lossy(&name[..name.len().min(256)]).into_owned()
 }

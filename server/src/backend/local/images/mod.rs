@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use self::layer::LayerError;
 use self::names::{Name, Names};
 use super::BACKEND;
+use super::trash::Trash;
 use crate::backend::BackendError;
 use crate::backend::blob::{self, BlobStream};
 use crate::model::image::Descriptor;
@@ -51,6 +52,7 @@ const BLOB_CHUNK: u64 = 256 << 10;
 #[derive(Debug)]
 pub(super) struct Images {
     directory: PathBuf,
+    trash: Arc<Trash>,
     names: Names,
     /// Read by who adds, and held while what is added is not kept by anything; written by who collects.
     gate: RwLock<()>,
@@ -72,11 +74,12 @@ struct LayerRecord {
 pub(super) type Adding<'a> = RwLockReadGuard<'a, ()>;
 
 impl Images {
-    /// Opens the store, makes it if it is missing, and removes what an earlier server was writing.
-    pub(super) fn open(directory: &Path) -> Result<Self, BackendError> {
-        let opened = make(directory).and_then(|()| Names::open(directory.join("names")));
+    /// Opens the store, makes it if it is missing, and throws away what an earlier server was writing.
+    pub(super) fn open(directory: &Path, trash: Arc<Trash>) -> Result<Self, BackendError> {
+        let opened = make(directory, &trash).and_then(|()| Names::open(directory.join("names")));
         Ok(Self {
             directory: directory.to_owned(),
+            trash,
             names: opened.map_err(|error| storage_failed(directory, &error))?,
             gate: RwLock::new(()),
             is_dirty: AtomicBool::new(true),
@@ -93,13 +96,14 @@ impl Images {
         let adding = self.gate.read();
         let scratch = self.scratch()?;
         let result = self.ingest_into(&scratch, image, content);
-        if let Err(error) = fs::remove_dir_all(&scratch) {
+        if let Err(error) = self.trash.take(&scratch) {
             tracing::warn!(%error, "what an import has left is removed at the next start");
         }
         if result.is_err() {
             self.is_dirty.store(true, Ordering::Release);
         }
         drop(adding);
+        self.trash.empty();
         result
     }
 
@@ -110,6 +114,10 @@ impl Images {
         content: &ImageContent,
     ) -> Result<u64, BackendError> {
         self.bring_all(scratch, content)?;
+        // Nothing gets its place before all is known to be right, also what comes of blobs that were here.
+        let mut layers = content.layers.iter();
+        let verified = layers.try_for_each(|layer| content.source.verified(layer));
+        verified.map_err(|error| self.failed(&error))?;
         let documents = [
             (&content.target.digest, &*content.manifest),
             (&content.config.digest, content.config_json.as_bytes()),
@@ -220,7 +228,7 @@ impl Images {
         }
     }
 
-    /// Removes what no name keeps, and none of the stacks with these tops, if anything has been let go of. Somebody
+    /// Throws away what no name keeps, and none of the stacks with these tops, if anything has been let go of. Somebody
     /// who adds is not waited for: then it is done the next time.
     pub(super) fn collect(&self, in_use: impl FnOnce() -> Vec<Digest>) {
         let Some(_alone) = self.gate.try_write() else {
@@ -229,13 +237,13 @@ impl Images {
         if !self.is_dirty.swap(false, Ordering::AcqRel) {
             return;
         }
-        if let Err(error) = self.remove_unused(in_use()) {
+        if let Err(error) = self.throw_unused_away(in_use()) {
             self.is_dirty.store(true, Ordering::Release);
             tracing::warn!(%error, "images that are not used any more stay for now");
         }
     }
 
-    fn remove_unused(&self, mut tops: Vec<Digest>) -> io::Result<()> {
+    fn throw_unused_away(&self, mut tops: Vec<Digest>) -> io::Result<()> {
         let names = self.names.all()?;
         tops.extend(names.iter().filter_map(|name| name.top.clone()));
         let mut layers = HashSet::new();
@@ -246,10 +254,21 @@ impl Images {
                 next = self.layer(&chain_id).and_then(|record| record.below);
             }
         }
-        remove_others(&self.directory.join("layers"), &layers)?;
+        self.throw_others_away("layers", &layers)?;
         let blobs = names.iter().flat_map(|name| &name.blobs);
         let blobs = blobs.map(|digest| digest.hex().to_owned()).collect();
-        remove_others(&self.directory.join("content/blobs/sha256"), &blobs)
+        self.throw_others_away("content/blobs/sha256", &blobs)
+    }
+
+    /// What is not in `kept`. At once: half a layer must never be taken for one.
+    fn throw_others_away(&self, directory: &str, kept: &HashSet<String>) -> io::Result<()> {
+        for entry in fs::read_dir(self.directory.join(directory))? {
+            let entry = entry?;
+            if !kept.contains(&*entry.file_name().to_string_lossy()) {
+                self.trash.take(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// Brings what is missing of the layers into the scratch directory, some at a time.
@@ -351,7 +370,8 @@ impl Images {
         fs::create_dir_all(&files).map_err(failed)?;
         let into = OwnedFd::from(File::open(&files).map_err(failed)?);
         let blob = content.source.open(layer).map_err(failed)?;
-        let bytes = layer::unpack(blob, into).map_err(|error| self.layer_failed(layer, error))?;
+        let unpacked = layer::unpack(blob, layer.descriptor.size_bytes, into);
+        let bytes = unpacked.map_err(|error| self.layer_failed(layer, error))?;
         let record = LayerRecord {
             chain_id: layer.chain_id.clone(),
             below: below.cloned(),
@@ -379,10 +399,15 @@ impl Images {
             } => BackendError::NoSpace {
                 path: self.directory.display().to_string(),
             },
-            error => BackendError::Protocol {
+            LayerError::System { name, errno } if !is_of_layer(errno) => BackendError::Protocol {
                 backend: BACKEND,
-                code: "InvalidLayer".to_owned(),
-                message: format!("layer {}: {error}", layer.diff_id),
+                code: errno::name(errno),
+                message: format!("layer {}: {name:?}", layer.descriptor.digest),
+            },
+            LayerError::Unreadable(error) if error.raw_os_error().is_some() => self.failed(&error),
+            error => BackendError::LayerInvalid {
+                layer: layer.descriptor.digest.to_string(),
+                problem: error.to_string(),
             },
         }
     }
@@ -436,13 +461,9 @@ pub(super) fn blob_chunks(blob: &Descriptor, file: File) -> BlobStream {
     })
 }
 
-/// Makes what is missing of a store, and removes what was being written.
-fn make(directory: &Path) -> io::Result<()> {
-    let incoming = directory.join("incoming");
-    match fs::remove_dir_all(&incoming) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+/// Makes what is missing of a store, and throws away what was being written.
+fn make(directory: &Path, trash: &Trash) -> io::Result<()> {
+    trash.take(&directory.join("incoming"))?;
     for name in ["incoming", "layers", "names", "content/blobs/sha256"] {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
@@ -465,22 +486,23 @@ pub(super) fn storage_failed(path: &Path, error: &io::Error) -> BackendError {
     }
 }
 
-fn layer_name(chain_id: &Digest) -> String {
-    chain_id.hex().chars().take(LAYER_DIGITS).collect()
+/// Whether it is what a layer asks for that no file system gives, and not this one.
+fn is_of_layer(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::EXIST
+            | Errno::INVAL
+            | Errno::ISDIR
+            | Errno::LOOP
+            | Errno::MLINK
+            | Errno::NAMETOOLONG
+            | Errno::NOTDIR
+            | Errno::NOTEMPTY
+            | Errno::RANGE
+            | Errno::TOOBIG
+    )
 }
 
-/// Removes what is not in `kept`.
-fn remove_others(directory: &Path, kept: &HashSet<String>) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if kept.contains(&*entry.file_name().to_string_lossy()) {
-            continue;
-        }
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
-        } else {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
+fn layer_name(chain_id: &Digest) -> String {
+    chain_id.hex().chars().take(LAYER_DIGITS).collect()
 }

@@ -347,3 +347,26 @@ fn what_nobody_knows_is_refused_in_the_runtimes_words() {
         "error setting rlimits for ready process: error setting rlimit type 7: invalid argument"
     );
 }
+
+#[test]
+fn what_only_a_layer_can_be_blamed_for_is_told_from_the_rest() {
+    let place = "/run/containerd/io.containerd.x/tmpmounts/containerd-mount1";
+    for message in [
+        format!("link {place}/a {place}/b: no such file or directory"),
+        format!("mkdir {place}/{}: file name too long", "n".repeat(300)),
+        format!("open {place}/a/b: not a directory"),
+        "failed to extract layer: archive/tar: invalid tar header".to_owned(),
+        "unexpected EOF".to_owned(),
+    ] {
+        assert!(blames_layer(&message), "{message}");
+    }
+    for message in [
+        format!("failed to mount {place}: invalid argument"),
+        format!("open {place}/a: no such file or directory"),
+        format!("write {place}/a: no space left on device"),
+        format!("write {place}/a: input/output error"),
+        "context deadline exceeded".to_owned(),
+    ] {
+        assert!(!blames_layer(&message), "{message}");
+    }
+}

@@ -265,6 +265,7 @@ fn kind_of(error: &Error) -> PullFailure {
             ImageError::Io { .. } => PullFailure::Internal,
         },
         Error::PlatformNotFound { .. } => PullFailure::PlatformNotFound,
+        Error::Backend(BackendError::LayerInvalid { .. }) => PullFailure::ImageInvalid,
         Error::Backend(BackendError::NoSpace { .. }) => PullFailure::NoSpace,
         Error::Backend(BackendError::DigestMismatch { .. }) => PullFailure::DigestMismatch,
         _ => PullFailure::Internal,

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, BackendError, ContainerBackend};
+use crate::engine::Error;
 use crate::engine::image::transfer::{LayerPhase, Progress};
 use crate::model::Digest;
 use crate::oci::image::{Layer, LayerSource};
@@ -26,9 +28,13 @@ pub(super) struct PullSource {
     scanned: watch::Sender<usize>,
     /// Nobody waits any longer for what will not come.
     failed: CancellationToken,
+    unread: Unread,
     progress: Arc<Progress>,
     runtime: Handle,
 }
+
+/// The first thing that stood in the way of reading. Who reads tells only that it could not.
+type Unread = Arc<Mutex<Option<Error>>>;
 
 #[derive(Debug)]
 struct Incoming {
@@ -44,6 +50,7 @@ impl PullSource {
             incoming: OnceLock::new(),
             scanned: watch::Sender::new(0),
             failed: CancellationToken::new(),
+            unread: Unread::default(),
             progress,
             runtime: Handle::current(),
         }
@@ -66,15 +73,14 @@ impl PullSource {
         &self.failed
     }
 
+    /// Why layers could not be read, if they could not; whatever else has failed then, failed for that.
+    pub(super) fn unread(&self) -> Option<Error> {
+        self.unread.lock().take()
+    }
+
     /// The layer at this place, of those in order, is what it should be.
     pub(super) fn is_scanned(&self, place: usize) {
         self.scanned.send_replace(place + 1);
-    }
-
-    /// Why a download has failed, if one has: then all else has failed because of it.
-    pub(super) fn failure(&self) -> Option<RegistryError> {
-        let downloads = self.incoming.get()?.downloads.values();
-        downloads.filter_map(|download| download.failure()).next()
     }
 
     /// Whether some of what was read may have been something else than what is there by now.
@@ -93,6 +99,15 @@ impl PullSource {
 
     /// Reads a layer that is here or comes. Blocking.
     pub(super) fn read(&self, layer: &Layer) -> io::Result<Box<dyn Read + Send>> {
+        let inner = self.stream(layer);
+        Ok(Box::new(Reader {
+            inner: inner.inspect_err(|error| note(&self.unread, error))?,
+            unread: Arc::clone(&self.unread),
+            failed: self.failed.clone(),
+        }))
+    }
+
+    fn stream(&self, layer: &Layer) -> io::Result<Box<dyn Read + Send>> {
         if let Some(download) = self.download(layer) {
             return Ok(Box::new(download.reader(self.failed.clone())?));
         }
@@ -102,6 +117,33 @@ impl PullSource {
         let reader = SyncIoBridge::new_with_handle(StreamReader::new(stream), self.runtime.clone());
         Ok(Box::new(reader))
     }
+}
+
+/// Ends with the pull, also if all is here that it could read.
+struct Reader {
+    inner: Box<dyn Read + Send>,
+    unread: Unread,
+    failed: CancellationToken,
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.failed.is_cancelled() {
+            return Err(io::Error::other(RegistryError::Abandoned));
+        }
+        let read = self.inner.read(buffer);
+        read.inspect_err(|error| note(&self.unread, error))
+    }
+}
+
+fn note(unread: &Unread, error: &io::Error) {
+    let Some(cause) = error.get_ref() else { return };
+    let cause = match (cause.downcast_ref(), cause.downcast_ref()) {
+        (Some(RegistryError::Abandoned), _) | (None, None) => return,
+        (Some(error), _) => Error::Registry(RegistryError::clone(error)),
+        (None, Some(error)) => Error::Backend(BackendError::clone(error)),
+    };
+    unread.lock().get_or_insert(cause);
 }
 
 impl LayerSource for PullSource {
@@ -114,7 +156,8 @@ impl LayerSource for PullSource {
             // It was here a moment ago.
             return Err(io::ErrorKind::NotFound.into());
         };
-        let file = download.file(&self.failed)?;
+        let file = download.file(&self.failed);
+        let file = file.inspect_err(|error| note(&self.unread, error))?;
         self.verified(layer)?;
         Ok(file)
     }

@@ -189,10 +189,7 @@ impl Work {
         });
         let (moved, scanned, ingested) = tokio::join!(moved, scanned, ingested);
         let (Some(()), Some(accounts), Some(bytes)) = (moved, scanned, ingested) else {
-            let error = match source.failure() {
-                Some(failure) => failure.into(),
-                None => first.into_error(),
-            };
+            let error = source.unread().unwrap_or_else(|| first.into_error());
             let is_others = is_others(&error, joined) || is_misread(&error, &source);
             if !is_others && !may_go_on(&error) {
                 source.discard();
@@ -369,7 +366,10 @@ fn is_others(error: &Error, joined: Joined) -> bool {
 
 /// A layer was read while it came in, and came differently the second time.
 fn is_misread(error: &Error, source: &PullSource) -> bool {
-    let may_be = matches!(error, Error::Image(_) | Error::Backend(_));
+    let may_be = matches!(
+        error,
+        Error::Image(_) | Error::Backend(_) | Error::Registry(RegistryError::Changed)
+    );
     may_be && source.has_changed()
 }
 

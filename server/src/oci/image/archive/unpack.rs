@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::Path;
 
 use super::blobs::Blobs;
 use super::{ImageError, invalid};
 use crate::model::Digest;
 use crate::model::limits::{MAX_ARCHIVE_BYTES, MAX_PATH_BYTES};
-use crate::oci::image::read_error;
-use crate::tarball::{Entry, Kind, TarReader, decompress};
+use crate::oci::image::{layer_tar, read_error};
+use crate::tarball::{Entry, Kind, TarReader};
 
 /// Entries of one archive: each costs a name in memory. An image of 127 layers needs 130.
 const MAX_ENTRIES: usize = 65_536;
@@ -85,7 +85,7 @@ impl Files {
 /// Unpacks the archive at `path`, of any compression, into `blobs`.
 pub(super) fn unpack(path: &Path, blobs: &mut Blobs) -> Result<Files, ImageError> {
     let file = File::open(path).map_err(|error| read_error(&error))?;
-    let (_, plain) = decompress(BufReader::new(file)).map_err(|error| read_error(&error))?;
+    let (_, plain) = layer_tar::expand(file).map_err(|error| read_error(&error))?;
     let mut tar = TarReader::new(plain.take(MAX_ARCHIVE_BYTES));
     let mut files = Files::default();
     while let Some(entry) = tar.next_entry().map_err(|error| read_error(&error))? {
