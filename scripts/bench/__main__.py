@@ -3,7 +3,7 @@
 One wharfd runs containers by itself, another one on a private containerd that `ctr` uses, too. Absolute times say
 something about this machine only; counts and ratios travel. The result is written as JSON, too, below target/bench.
 Needs root. dockerd is measured as well if it is installed.
-usage: bench --programs target/release [--rounds 20] [--only times,calls,parallel,streams,logs,many]
+usage: bench --programs target/release [--rounds 20] [--only times,calls,parallel,streams,logs,many,pulls]
 """
 
 import argparse
@@ -24,11 +24,13 @@ import docker
 import lifecycles
 import many
 import parallel
+import pulls
 import sides
 import streams
 from place import ROOT, Place
 from server import Server
 
+PROGRAMS = ("ctr", "containerd", "runc", "unshare", "docker-registry", "skopeo")
 STREAM_MIB = 1024
 STREAM_ROUNDS = 5
 # Others may be using the machine. It is waited for, but not for ever.
@@ -147,6 +149,26 @@ def idle(side):
     return measured
 
 
+def images(*everyone):
+    measured = pulls.measure(*everyone)
+    for image, size in measured["sizes"].items():
+        by_side = measured[image]
+        mb = {what: bytes / 1e6 for what, bytes in size.items()}
+        table(f"Pull of {image} MB, {mb['unpacked_bytes']:.0f} MB unpacked: medians, interleaved", *by_side)
+        seconds = {side: [reading["seconds"] for reading in readings] for side, readings in by_side.items()}
+        row("seconds", *(shown(median(of)) for of in seconds.values()))
+        row("MB/s, compressed", *(shown(mb["compressed_bytes"] / median(of)) for of in seconds.values()))
+        row("MB/s, unpacked", *(shown(mb["unpacked_bytes"] / median(of)) for of in seconds.values()))
+        row("MB/s of ctr's", *(shown(lifecycles.ratio(seconds, "ctr", side), 2) for side in seconds))
+        for figure in ("cpu_seconds", "idle_mib", "peak_mib"):
+            for program in ("wharfd", "containerd", "dockerd", "registry", "client"):
+                costs = [[reading[figure].get(program) for reading in of] for of in by_side.values()]
+                if any(None not in of for of in costs):
+                    cells = ("-" if None in of else shown(median(of)) for of in costs)
+                    row(f"{figure.replace('_', ' ')}, {program}", *cells)
+    return measured
+
+
 def of_memory(memory):
     return f"{memory['rss']:.1f} ({memory['anonymous']:.1f})"
 
@@ -186,10 +208,10 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--programs", type=pathlib.Path, required=True)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--only", default="times,calls,parallel,streams,logs,many")
+    parser.add_argument("--only", default="times,calls,parallel,streams,logs,many,pulls")
     options = parser.parse_args()
-    if not all(shutil.which(program) for program in ("ctr", "containerd", "runc", "unshare")):
-        sys.exit("bench: containerd, ctr, runc or unshare is missing; nothing measured")
+    if not all(shutil.which(program) for program in PROGRAMS):
+        sys.exit(f"bench: one of {PROGRAMS} is missing; nothing measured")
 
     # Whoever ends it has it clear up, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended"))
@@ -213,6 +235,7 @@ def main():
             "streams": lambda: throughput(servers, flowing),
             "logs": lambda: logs(servers, flowing),
             "many": lambda: idle(everyone["wharfd, local"]),
+            "pulls": lambda: images(place, containerd, local, dockerd),
         }
         for name in options.only.split(","):
             result[name] = parts[name]()

@@ -52,7 +52,7 @@ class Place:
             script = ROOT / "scripts" / "busybox-image.sh"
             subprocess.run([script, self.archive], check=True, capture_output=True)
             stubs.generate(ROOT / "proto", self.make("stubs"))
-            self.spawn("containerd", "--config", self.write_config())
+            self.containerd = self.spawn("containerd", "--config", self.write_config())
             until("containerd answers", lambda: self.ctr("version"))
             self.ctr("images", "import", "--index-name", IMAGE, str(self.archive))
             return self

@@ -23,6 +23,7 @@ class Server:
         self.place, self.name = place, name
         self.directory = place.directory / f"wharfd-{name}"
         self.host = f"unix://{self.directory}.sock"
+        self.registries = place.make(f"registries-{name}")
         self.options = options
         place.servers.append(self)
         self.start()
@@ -36,6 +37,7 @@ class Server:
             "--listen", self.host,
             "--state-dir", self.directory / "state",
             "--run-dir", self.directory / "run",
+            "--registry-config-dir", self.registries,
             *self.options,
         )
         until(f"{self.name} is ready", self.is_ready, every=0.001)

@@ -138,6 +138,12 @@ class CommandLine(Program):
         options = ("--detach", "--network", "none", "--name", name)
         return self.server.wharf_command("run", *options, IMAGE, *args)
 
+    def pull_command(self, reference):
+        return self.server.wharf_command("pull", "--progress", "none", reference)
+
+    def remove_image_command(self, reference):
+        return self.server.wharf_command("rmi", reference)
+
     def stop_command(self, name):
         return self.server.wharf_command("stop", name)
 
@@ -168,6 +174,12 @@ class Ctr(Program):
 
     def start_command(self, name, *args):
         return self.ctr("run", "--detach", *self.options, IMAGE, self.named(name), *args)
+
+    def pull_command(self, reference):
+        return self.ctr("images", "pull", "--plain-http", reference)
+
+    def remove_image_command(self, reference):
+        return self.ctr("images", "remove", "--sync", reference)
 
     def stop_command(self, name):
         return self.ctr("tasks", "kill", "--signal", "SIGTERM", self.named(name))
@@ -245,6 +257,12 @@ class Docker(Program):
     def start_command(self, name, *args):
         options = ("--detach", "--network", "none", "--name", name)
         return self.engine.command("run", *options, docker.IMAGE, *args)
+
+    def pull_command(self, reference):
+        return self.engine.command("pull", "--quiet", reference)
+
+    def remove_image_command(self, reference):
+        return self.engine.command("rmi", reference)
 
     def stop_command(self, name):
         return self.engine.command("stop", name)
