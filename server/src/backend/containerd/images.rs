@@ -26,12 +26,13 @@ use prost_types::FieldMask;
 
 pub(super) use self::content::open as open_blob;
 use self::lease::Lease;
+pub(super) use self::lease::end_earlier as end_earlier_leases;
 pub(super) use self::unpack::snapshot_bytes;
 use super::connection::{Connection, LAUNCH_DEADLINE, Rpc};
 use super::error::RpcError;
 use crate::backend::BackendError;
 use crate::model::image::Descriptor;
-use crate::model::{Digest, Image};
+use crate::model::{Digest, Image, ServerId};
 use crate::oci::image::ImageContent;
 
 const CREATE: Rpc = Rpc::quick("containerd.images.create");
@@ -48,10 +49,11 @@ const BYTES_PER_SECOND: u64 = 1 << 20;
 /// Takes in content, unpacks it and names it; returns the size of the unpacked layers.
 pub(super) async fn ingest(
     connection: &Connection,
+    server: ServerId,
     image: &Image,
     content: Arc<ImageContent>,
 ) -> Result<u64, BackendError> {
-    let lease = Lease::create(connection).await?;
+    let lease = Lease::create(connection, server).await?;
     let size = ingest_leased(connection, &lease, image, content).await;
     // Also after an error: what came in must not stay.
     lease.delete(connection).await;

@@ -263,6 +263,7 @@ impl ContainerBackend for Containerd {
     }
 
     async fn inventory(&self) -> Result<HashMap<ContainerId, Found>, BackendError> {
+        images::end_earlier_leases(self.connection(), self.server_id()).await;
         find::inventory(self).await
     }
 
@@ -274,7 +275,7 @@ impl ContainerBackend for Containerd {
     }
 
     async fn ingest(&self, image: &Image, content: Arc<ImageContent>) -> Result<u64, BackendError> {
-        images::ingest(self.connection(), image, content).await
+        images::ingest(self.connection(), self.server_id(), image, content).await
     }
 
     async fn tag(&self, image: &Image, reference: &str) -> Result<(), BackendError> {
