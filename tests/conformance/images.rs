@@ -1,5 +1,7 @@
 //! Images go out and come back, and go for good; what they declare is honoured, or said not to be.
 
+mod bombs;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;

@@ -28,12 +28,14 @@ use crate::model::limits::STAGED_BLOB_AGE;
 #[derive(Debug)]
 pub struct Staging {
     directory: PathBuf,
-    active: Mutex<HashMap<Key, Weak<Download>>>,
+    active: Active,
     tasks: TaskTracker,
 }
 
 /// Those who ask another registry, or as somebody else, wait until the file is theirs.
 type Key = (Digest, String, Option<Credentials>);
+
+type Active = Arc<Mutex<HashMap<Key, Weak<Download>>>>;
 
 /// One blob that is being downloaded, or was. The download ends with its last holder.
 #[derive(Debug)]
@@ -42,6 +44,7 @@ pub struct Download {
     state: watch::Receiver<DownloadState>,
     begun: CancellationToken,
     is_discarded: AtomicBool,
+    active: Active,
     runtime: Handle,
     _ends: DropGuard,
 }
@@ -85,7 +88,7 @@ impl Staging {
     pub fn new(directory: PathBuf) -> Self {
         Self {
             directory,
-            active: Mutex::default(),
+            active: Active::default(),
             tasks: TaskTracker::new(),
         }
     }
@@ -138,6 +141,7 @@ impl Staging {
             state: receiver,
             begun,
             is_discarded: AtomicBool::new(false),
+            active: Arc::clone(&self.active),
             runtime: Handle::current(),
             _ends: ended.drop_guard(),
         }
@@ -167,6 +171,26 @@ fn remove_unused(path: &Path) {
     {
         tracing::warn!(path = %path.display(), %error, "a download is not removed");
     }
+}
+
+/// Waits for its writer, and removes it unless somebody else has come for it.
+fn remove_discarded(path: &Path, active: &Active) {
+    let Ok(file) = File::open(path) else { return };
+    if flock(&file, FlockOperation::LockExclusive).is_err() {
+        return;
+    }
+    let active = active.lock();
+    let mut wanted = active
+        .iter()
+        .filter(|(_, download)| download.strong_count() > 0);
+    // What it takes is freed when it is closed: nobody waits for that.
+    if !wanted.any(|((digest, ..), _)| path.ends_with(digest.hex()))
+        && let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "a download is not removed");
+    }
+    drop(active);
 }
 
 struct Work {
@@ -297,8 +321,10 @@ impl Drop for Download {
     fn drop(&mut self) {
         if self.is_discarded.load(Ordering::Acquire) {
             let path = std::mem::take(&mut self.path);
-            // Removing a large file takes a while.
-            drop(self.runtime.spawn_blocking(move || remove_unused(&path)));
+            let active = Arc::clone(&self.active);
+            // Its writer, which ends only now, and freeing a large file take a while.
+            let remove = move || remove_discarded(&path, &active);
+            drop(self.runtime.spawn_blocking(remove));
         }
     }
 }

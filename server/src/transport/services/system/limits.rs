@@ -14,7 +14,7 @@ pub(super) fn by_name() -> BTreeMap<String, i64> {
         .collect()
 }
 
-fn sizes() -> [(&'static str, u64); 27] {
+fn sizes() -> [(&'static str, u64); 28] {
     [
         ("max_log_entry_bytes", l::MAX_LOG_ENTRY_BYTES as u64),
         ("max_log_batch_bytes", l::MAX_LOG_BATCH_BYTES as u64),
@@ -34,6 +34,7 @@ fn sizes() -> [(&'static str, u64); 27] {
         ("max_seccomp_bytes", l::MAX_SECCOMP_BYTES as u64),
         ("min_memory_bytes", l::MIN_MEMORY_BYTES),
         ("max_archive_bytes", l::MAX_ARCHIVE_BYTES),
+        ("max_unpacked_bytes", l::MAX_UNPACKED_BYTES),
         ("max_archive_chunk_bytes", l::MAX_ARCHIVE_CHUNK as u64),
         (
             "max_archive_directory_bytes",
@@ -49,7 +50,7 @@ fn sizes() -> [(&'static str, u64); 27] {
     ]
 }
 
-fn counts() -> [(&'static str, u64); 23] {
+fn counts() -> [(&'static str, u64); 25] {
     [
         ("max_log_positions", l::MAX_LOG_POSITIONS as u64),
         ("max_concurrent_streams", l::MAX_CONCURRENT_STREAMS.into()),
@@ -70,6 +71,8 @@ fn counts() -> [(&'static str, u64); 23] {
         ("max_export_images", l::MAX_EXPORT_IMAGES as u64),
         ("max_filter_values", l::MAX_FILTER_VALUES as u64),
         ("max_image_layers", l::MAX_LAYERS as u64),
+        ("max_layer_entries", l::MAX_LAYER_ENTRIES),
+        ("max_expansion", l::MAX_EXPANSION),
         ("max_request_id_length", wharf_api::token::MAX_LEN as u64),
         ("min_cpu_millicores", l::MIN_CPU_MILLICORES),
         ("default_pids_limit", l::DEFAULT_PIDS),
