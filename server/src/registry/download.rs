@@ -21,8 +21,8 @@ use crate::model::image::Descriptor;
 use crate::model::limits::REGISTRY_SLOWEST_BYTES;
 
 const BUFFER: usize = 128 << 10;
-/// Chunks between the network and the disk: some 16 KiB each.
-const CHUNKS_AHEAD: usize = 64;
+/// Chunks between the network and the disk: up to some hundred KiB each.
+const CHUNKS_AHEAD: usize = 8;
 /// An attempt that has moved so much does not count as failed.
 const PROGRESS_BYTES: u64 = 64 << 10;
 

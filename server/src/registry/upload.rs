@@ -162,11 +162,10 @@ impl Repository {
         let counted = {
             let sent = Arc::clone(&sent);
             content.map(move |chunk| {
-                match &chunk {
-                    Ok(chunk) => drop(sent.fetch_add(chunk.len() as u64, Ordering::Relaxed)),
-                    // The body's end says only that there was an error.
-                    Err(_) => {}
+                if let Ok(chunk) = &chunk {
+                    sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
                 }
+                // The body's end says only that there was an error.
                 chunk.map_err(|error| {
                     let text = error.to_string();
                     drop(failed.try_send(error));

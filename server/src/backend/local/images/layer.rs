@@ -12,7 +12,7 @@
 //! container's device rules keep them from being opened.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufWriter, Read, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
@@ -31,6 +31,8 @@ use crate::model::limits::MAX_ARCHIVE_DEPTH;
 use crate::oci::image::layer_tar::{LayerTar, LayerTarError, expand, shown};
 use crate::tarball::{Entry, Kind, Metadata, Timestamp};
 
+/// What is written at a time, at most.
+const BUFFER: usize = 128 << 10;
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// What aufs kept for itself.
@@ -227,7 +229,12 @@ impl Layer {
         let file = openat(place.parent, place.base, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|errno| place.failed(errno))?;
         let mut file = File::from(file);
-        io::copy(data, &mut file).map_err(|error| match Errno::from_io_error(&error) {
+        // Its buffer is what `io::copy` moves at a time.
+        let buffer = usize::try_from(entry.size).unwrap_or(BUFFER).min(BUFFER);
+        let mut buffered = BufWriter::with_capacity(buffer, &mut file);
+        let copied = io::copy(data, &mut buffered).and_then(|_| buffered.flush());
+        drop(buffered);
+        copied.map_err(|error| match Errno::from_io_error(&error) {
             Some(errno) => place.failed(errno),
             None => LayerError::Unreadable(error),
         })?;
