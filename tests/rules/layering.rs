@@ -1,5 +1,5 @@
-//! transport -> engine -> (store, backend) -> (journal, stdio, oci, files, cgroup) -> (model, tarball), and who may
-//! name what.
+//! transport -> engine -> (store, backend, registry) -> (journal, stdio, oci, files, cgroup) -> (model, tarball), and who
+//! may name what.
 
 use crate::source::{self, Source};
 
@@ -8,13 +8,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "transport",
         &[
-            "engine", "journal", "store", "stdio", "backend", "oci", "files", "model",
+            "engine", "journal", "store", "stdio", "backend", "registry", "oci", "files", "model",
         ],
     ),
     (
         "engine",
         &[
-            "journal", "store", "stdio", "backend", "oci", "files", "model",
+            "journal", "store", "stdio", "backend", "registry", "oci", "files", "model",
         ],
     ),
     ("store", &["journal", "oci", "model"]),
@@ -25,6 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["stdio", "oci", "files", "cgroup", "tarball", "model"],
     ),
     ("cgroup", &["model"]),
+    ("registry", &["oci", "model"]),
     ("oci", &["tarball", "model"]),
     ("files", &["tarball", "model"]),
     ("tarball", &[]),

@@ -151,6 +151,10 @@ pub(in super::super) fn blames_layer(message: &str) -> bool {
     if core.starts_with("failed to mount") {
         return false;
     }
+    // What containerd did once the layer's place was mounted.
+    let place_and_rest = core.strip_prefix("mount callback failed on ");
+    let rest = place_and_rest.and_then(|text| text.split_once(": "));
+    let core = rest.map_or(core, |(_, rest)| rest);
     match errno::split(core).1 {
         Some("EEXIST" | "EINVAL" | "EISDIR" | "ELOOP" | "EMLINK" | "ENAMETOOLONG") => true,
         Some("ENOTDIR" | "ENOTEMPTY" | "ERANGE") => true,

@@ -18,7 +18,7 @@ const GROUP: &str = "etc/group";
 /// further time costs as much.
 const MAX_PASSES: usize = 4;
 
-/// Reads all layers of an image, lowest first; again, as long as [`Self::next`] says so.
+/// Reads all layers of an image, lowest first; again, as long as [`Self::end_pass`] says so.
 #[derive(Debug)]
 pub struct RootScan {
     paths: BTreeSet<String>,
@@ -82,7 +82,7 @@ impl RootScan {
     }
 
     /// What was found, or where links lead that have not been followed yet.
-    pub fn next(&mut self) -> Next {
+    pub fn end_pass(&mut self) -> Next {
         let further = self.untracked();
         let passes = self.passes + 1;
         if further.is_empty() || passes >= MAX_PASSES {

@@ -353,6 +353,9 @@ fn what_only_a_layer_can_be_blamed_for_is_told_from_the_rest() {
     let place = "/run/containerd/io.containerd.x/tmpmounts/containerd-mount1";
     for message in [
         format!("link {place}/a {place}/b: no such file or directory"),
+        format!(
+            "mount callback failed on {place}: link {place}/a {place}/b: no such file or directory"
+        ),
         format!("mkdir {place}/{}: file name too long", "n".repeat(300)),
         format!("open {place}/a/b: not a directory"),
         "failed to extract layer: archive/tar: invalid tar header".to_owned(),
@@ -363,6 +366,7 @@ fn what_only_a_layer_can_be_blamed_for_is_told_from_the_rest() {
     for message in [
         format!("failed to mount {place}: invalid argument"),
         format!("open {place}/a: no such file or directory"),
+        format!("mount callback failed on {place}: write {place}/a: no space left on device"),
         format!("write {place}/a: no space left on device"),
         format!("write {place}/a: input/output error"),
         "context deadline exceeded".to_owned(),

@@ -407,7 +407,7 @@ async fn scan(content: Arc<ImageContent>, source: Arc<PullSource>) -> Result<Acc
                 scan.layer(blob, layer)?;
                 source.is_scanned(place);
             }
-            if let Next::Done(accounts) = scan.next() {
+            if let Next::Done(accounts) = scan.end_pass() {
                 return Ok(accounts);
             }
         }

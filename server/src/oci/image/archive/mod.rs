@@ -98,7 +98,7 @@ fn accounts(blobs: &Blobs, layers: &[Layer]) -> Result<AccountFiles, ImageError>
         for layer in layers {
             scan.layer(blobs.open(&layer.descriptor)?, layer)?;
         }
-        if let scan::Next::Done(accounts) = scan.next() {
+        if let scan::Next::Done(accounts) = scan.end_pass() {
             return Ok(accounts);
         }
     }
