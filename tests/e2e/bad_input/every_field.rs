@@ -1,6 +1,6 @@
 //! Every bad value for every field of every method.
 
-use wharf_api::{ErrorReason, METHODS, Method};
+use wharf_api::{ErrorReason, METHODS};
 
 use super::attack;
 use super::mutations::{self, Mutation, Wrong};
@@ -12,7 +12,6 @@ use crate::harness::Refusal;
 const CLEAR: &[ErrorReason] = &[
     ErrorReason::InvalidField,
     ErrorReason::OptionNotSupported,
-    ErrorReason::MethodNotSupported,
     ErrorReason::PageTokenInvalid,
     ErrorReason::CursorInvalid,
     ErrorReason::StreamProtocol,
@@ -37,9 +36,6 @@ fn a_harmless_request_does_what_is_said_of_it() {
             let as_said = match (&outcome, does) {
                 (Outcome::Answered, Does::Answer) => true,
                 (Outcome::Refused(refusal), Does::Refuse) => CLEAR.contains(&refusal.reason()),
-                (Outcome::Refused(refusal), Does::Nothing) => {
-                    refusal.is(ErrorReason::MethodNotSupported)
-                }
                 _ => false,
             };
             assert!(as_said, "{}: {outcome}", method.path);
@@ -53,12 +49,12 @@ fn a_bad_value_of_any_field_is_refused_by_its_name_or_harmless() {
         let mut wire = Wire::connect(socket).await;
         let (mut tried, mut problems) = (0, Vec::new());
         for method in METHODS {
-            let (does, request) = harmless(method);
+            let (_, request) = harmless(method);
             for mutation in mutations::of_request(method) {
                 let mut bad = request.clone();
                 bad.extend_from_slice(&mutation.message);
                 let outcome = wire.call(method.path).bytes(message(&bad)).send().await;
-                if let Some(problem) = objection(method, does, &mutation, &outcome) {
+                if let Some(problem) = objection(&mutation, &outcome) {
                     let (path, wrong) = (&mutation.path, mutation.wrong);
                     problems.push(format!("{} {path} {wrong:?}: {problem}", method.name));
                 }
@@ -72,37 +68,16 @@ fn a_bad_value_of_any_field_is_refused_by_its_name_or_harmless() {
 }
 
 /// What there is to say against an outcome.
-fn objection(
-    method: &Method,
-    does: Does,
-    mutation: &Mutation,
-    outcome: &Outcome,
-) -> Option<String> {
+fn objection(mutation: &Mutation, outcome: &Outcome) -> Option<String> {
     let refusal = match outcome {
         Outcome::Answered if must_be_refused(mutation) => return Some("accepted".to_owned()),
         Outcome::Answered => return None,
         Outcome::Broken(how) => return Some(how.clone()),
         Outcome::Refused(refusal) => refusal,
     };
-    let clear = match does {
-        Does::Nothing => refuses_everything(method, mutation, refusal),
-        Does::Answer | Does::Refuse => {
-            CLEAR.contains(&refusal.reason())
-                && (!must_be_refused(mutation) || names(mutation, refusal))
-        }
-    };
+    let clear = CLEAR.contains(&refusal.reason())
+        && (!must_be_refused(mutation) || names(mutation, refusal));
     (!clear).then(|| format!("{refusal}, {:?}", refusal.violations))
-}
-
-/// A unary request is read before its method is looked at.
-fn refuses_everything(method: &Method, mutation: &Mutation, refusal: &Refusal) -> bool {
-    let unreadable = mutation.wrong == Wrong::NoUtf8 && !method.client_streaming;
-    let expected = if unreadable {
-        ErrorReason::InvalidField
-    } else {
-        ErrorReason::MethodNotSupported
-    };
-    refusal.is(expected)
 }
 
 /// These are never right, whatever the field. Others are for some: a label may hold a path.

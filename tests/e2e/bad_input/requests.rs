@@ -28,8 +28,6 @@ pub enum Does {
     Answer,
     /// It refuses, for what makes the request harmless.
     Refuse,
-    /// It refuses everything, as it is not built yet.
-    Nothing,
 }
 
 /// The request, encoded.
@@ -39,7 +37,7 @@ pub enum Does {
 #[rustfmt::skip] // A table: one method, one row.
 #[allow(clippy::needless_update, reason = "some requests have no other fields, yet")]
 pub fn harmless(method: &Method) -> (Does, Vec<u8>) {
-    use Does::{Answer, Nothing, Refuse};
+    use Does::{Answer, Refuse};
     let container = || VICTIM.to_owned();
     let expected_run = NO_SUCH_RUN;
     macro_rules! request {
@@ -96,7 +94,9 @@ pub fn harmless(method: &Method) -> (Does, Vec<u8>) {
         "ResizeExec" => request!(Refuse, ResizeExecRequest { exec_id: no_such_exec(), size: Some(size()), }),
         "WaitExec" => request!(Refuse, WaitExecRequest { exec_id: no_such_exec(), }),
         "DeleteExec" => request!(Refuse, DeleteExecRequest { exec_id: no_such_exec(), force: true, }),
-        "PullImage" | "PushImage" => (Nothing, Vec::new()),
+        // Without an image, so that no registry is asked.
+        "PullImage" => request!(Refuse, PullImageRequest {}),
+        "PushImage" => request!(Refuse, PushImageRequest { image: NO_SUCH_IMAGE.to_owned(), }),
         "PruneImages" => request!(Answer, PruneImagesRequest { dry_run: true, }),
         "ExportImage" => request!(Refuse, ExportImageRequest { images: vec![NO_SUCH_IMAGE.to_owned()], }),
         "GetDiskUsage" => request!(Answer, GetDiskUsageRequest {}),

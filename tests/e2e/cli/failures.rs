@@ -75,7 +75,6 @@ fn what_a_later_version_brings_is_refused_and_never_ignored() {
                 "--mount type=image,source=busybox:test,target=/image",
                 "spec.mounts[0].image",
             ),
-            ("--pull always", "pull.policy"),
         ] {
             let said = wharf
                 .fails(125, &format!("run -d {flags} busybox:test true"))

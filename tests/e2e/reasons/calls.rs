@@ -11,6 +11,7 @@ use wharf_api::v1::import_image_request::Request::{Data, End, Start};
 use wharf_api::v1::wait_container_request::Condition;
 use wharf_api::v1::{self, CreateContainerRequest, watch_events_request};
 
+use crate::bad_input::raw;
 use crate::harness::client::{answer, import_messages};
 use crate::harness::direct::origin;
 use crate::harness::image::{self, Recipe};
@@ -249,9 +250,8 @@ pub async fn deleted_concurrently(client: &Client) -> Refusal {
 }
 
 pub async fn method_not_supported(client: &Client) -> Refusal {
-    let request = v1::PushImageRequest::default();
-    let refused = client.images().push_image(client.request(request)).await;
-    answer(refused).unwrap_err()
+    let path = "/wharf.v1.ImageService/Nope";
+    raw::unary(client, path, Bytes::new()).await.unwrap_err()
 }
 
 pub async fn option_not_supported(client: &Client) -> Refusal {

@@ -109,25 +109,23 @@ fn a_create_needs_a_spec() {
 }
 
 #[test]
-fn pulling_is_not_there_yet() {
+fn how_an_image_is_pulled_must_be_said_in_full() {
     let pull = |policy, auth| v1::PullOptions {
         policy,
         auth,
         platform: None,
     };
-    assert!(create_flaws(|r| r.pull = Some(pull(1, None))).is_empty());
-    assert_eq!(
-        create_flaws(|r| r.pull = Some(pull(2, None))),
-        ["pull.policy unsupported"]
-    );
+    for policy in 0..=3 {
+        assert!(create_flaws(|r| r.pull = Some(pull(policy, None))).is_empty());
+    }
     assert_eq!(
         create_flaws(|r| r.pull = Some(pull(9, None))),
         ["pull.policy UNKNOWN_VALUE"]
     );
     let auth = Some(v1::RegistryAuth::default());
     assert_eq!(
-        create_flaws(|r| r.pull = Some(pull(0, auth))),
-        ["pull.auth unsupported"]
+        create_flaws(|r| r.pull = Some(pull(2, auth))),
+        ["pull.auth REQUIRED"]
     );
 }
 
