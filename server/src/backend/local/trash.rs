@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,8 @@ pub(super) struct Trash {
     directory: PathBuf,
     /// Who empties it.
     emptying: Mutex<()>,
+    /// Somebody has put something here since it was looked at last.
+    is_full: AtomicBool,
     /// Nobody is to empty it any more.
     stop: CancellationToken,
 }
@@ -39,6 +42,7 @@ impl Trash {
         Ok(Self {
             directory,
             emptying: Mutex::new(()),
+            is_full: AtomicBool::new(false),
             stop,
         })
     }
@@ -52,17 +56,20 @@ impl Trash {
         }
     }
 
-    /// Removes the files, until it is to stop. One at a time does it; the others need not wait.
+    /// Removes the files, until it is to stop. One at a time does it; the others need not wait: who does looks again
+    /// when it has let go.
     pub(super) fn empty(&self) {
-        while let Some(_alone) = self.emptying.try_lock() {
+        self.is_full.store(true, Ordering::SeqCst);
+        while self.is_full.load(Ordering::SeqCst) {
+            let Some(_alone) = self.emptying.try_lock() else {
+                return;
+            };
+            self.is_full.store(false, Ordering::SeqCst);
             let entries = fs::read_dir(&self.directory)
                 .into_iter()
                 .flatten()
                 .flatten();
             let taken: Vec<_> = entries.map(|entry| entry.path()).collect();
-            if taken.is_empty() {
-                return;
-            }
             for path in taken {
                 match self.remove(&path, DEPTH) {
                     Ok(Removed::All) => {}

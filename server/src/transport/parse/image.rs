@@ -90,10 +90,13 @@ pub(crate) fn pull_image(
     );
     let asked = time::duration(asked, bounds, &interval, out);
     let interval = asked.unwrap_or(limits::TRANSFER_NEWS);
+    let reference = remote(&request.image, &Field::new("image"), out);
+    let platform = platform(request.platform, &Field::new("platform"), out);
+    let credentials = auth(request.auth, &Field::new("auth"), out);
     let pull = PullImage {
-        reference: remote(&request.image, &Field::new("image"), out)?,
-        platform: platform(request.platform, &Field::new("platform"), out),
-        credentials: auth(request.auth, &Field::new("auth"), out),
+        reference: reference?,
+        platform,
+        credentials,
         continues: request.continue_on_disconnect,
     };
     Some((pull, interval))
