@@ -27,6 +27,7 @@ pub(super) async fn run(core: Arc<Core>) {
                 expire(&core).await;
                 look_for_leftovers(&core).await;
                 stray_files(&core).await;
+                stray_downloads(&core).await;
             }
         })
         .await;
@@ -53,6 +54,13 @@ pub(super) async fn expire_execs(core: Arc<Core>) {
             }
         })
         .await;
+}
+
+/// What pulls have left that nobody went on with.
+async fn stray_downloads(core: &Arc<Core>) {
+    let core = Arc::clone(core);
+    // One that is interrupted is done the next time.
+    drop(tokio::task::spawn_blocking(move || core.staging.sweep()).await);
 }
 
 async fn expire(core: &Core) {

@@ -1,7 +1,7 @@
 //! Images: their documents, what those say, and whether layers are what they say.
 //!
-//! Whatever brings an image in (an archive here, a registry elsewhere) reads its documents by [`Found`] and
-//! [`Config`], its layers by [`scan`], and hands an [`ImageContent`] to a backend. Documents and layers are taken for
+//! Whatever brings an image in (an archive here, a registry elsewhere) reads its manifest by [`Found`],
+//! its layers by [`scan`], and hands an [`ImageContent`] to a backend. Documents and layers are taken for
 //! hostile: every size, count and depth has a bound.
 
 mod archive;
