@@ -19,7 +19,7 @@ fn a_run_ends_with_dockers_codes_and_leaves_nothing() {
                 "EXECUTABLE_NOT_PERMITTED",
             ),
             (126, "busybox:test /etc", "EXECUTABLE_NOT_PERMITTED"),
-            (125, "no-such-image:1 true", "IMAGE_NOT_FOUND"),
+            (125, "--pull never no-such-image:1 true", "IMAGE_NOT_FOUND"),
             (125, "-u nobody-here busybox:test true", "USER_NOT_FOUND"),
             (
                 125,

@@ -23,7 +23,11 @@ fn a_run_that_cannot_be_has_dockers_exit_code_one_line_and_leaves_nothing() {
     scenario(async |world| {
         let wharf = up(world).await;
         for (code, reason, words) in [
-            (125, "IMAGE_NOT_FOUND", &["no-such:image", "true"][..]),
+            (
+                125,
+                "IMAGE_NOT_FOUND",
+                &["--pull", "never", "no-such:image", "true"][..],
+            ),
             (125, "INVALID_FIELD", &["-w", "relative", IMAGE, "true"]),
             (126, "EXECUTABLE_NOT_PERMITTED", &[IMAGE, "/etc/passwd"]),
             (127, "EXECUTABLE_NOT_FOUND", &[IMAGE, "nowhere"]),
