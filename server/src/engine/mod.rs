@@ -74,7 +74,8 @@ impl Engine {
         backend: Backend,
         stdio: Stdio,
     ) -> Self {
-        let staging = crate::registry::Staging::new(settings.state_dir.join("downloads"));
+        let tasks = TaskTracker::new();
+        let downloads = settings.state_dir.join("downloads");
         let core = Arc::new(Core {
             settings,
             store,
@@ -84,11 +85,11 @@ impl Engine {
             execs: exec::registry::ExecRegistry::default(),
             images: image::Images::default(),
             pulls: image::Pulls::default(),
-            staging,
+            staging: crate::registry::Staging::new(downloads, tasks.clone()),
             idempotency: idempotency::Idempotency::default(),
             file_turns: crate::files::Turns::default(),
             joinings: AtomicU64::default(),
-            tasks: TaskTracker::new(),
+            tasks,
             shutdown: CancellationToken::new(),
             draining: CancellationToken::new(),
         });

@@ -1,5 +1,7 @@
 //! Error numbers as people know them (errno(3)).
 
+use std::io;
+
 use rustix::io::Errno;
 
 const NAMES: [(Errno, &str); 38] = [
@@ -52,9 +54,18 @@ pub fn name(errno: Errno) -> String {
     }
 }
 
+/// Whether it says that a disk, or what one may have of it, is full.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// The same, of an error that need not have a number: then its kind in words.
 #[must_use]
-pub fn name_of(error: &std::io::Error) -> String {
+pub fn name_of(error: &io::Error) -> String {
     match Errno::from_io_error(error) {
         Some(errno) => name(errno),
         None => error.kind().to_string(),

@@ -151,10 +151,20 @@ impl Reference {
 
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.domain, self.repository)?;
-        match &self.version {
-            Version::Tag(tag) => write!(f, ":{tag}"),
-            Version::Digest(digest) => write!(f, "@{digest}"),
+        let mark = match self.version {
+            Version::Tag(_) => ':',
+            Version::Digest(_) => '@',
+        };
+        let (domain, repository, version) = (&self.domain, &self.repository, &self.version);
+        write!(f, "{domain}/{repository}{mark}{version}")
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => f.write_str(tag),
+            Self::Digest(digest) => digest.fmt(f),
         }
     }
 }

@@ -143,7 +143,7 @@ impl Repository {
             found.map(|(_, value)| value.to_unescaped())
         };
         let realm = param("realm").and_then(|realm| Url::parse(&realm).ok());
-        let realm = realm.filter(|realm| matches!(realm.scheme(), "http" | "https"));
+        let realm = realm.filter(http::is_http);
         let realm = realm.ok_or_else(|| self.invalid("it names no token server"))?;
         if http::is_downgrade(&host.base, &realm) {
             return Err(self.invalid("its token server is asked in the clear"));

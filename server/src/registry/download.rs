@@ -4,21 +4,19 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::CONTENT_RANGE;
 use reqwest::{Response, StatusCode};
-use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::hosts::{Capability, Host};
-use super::{Patience, RegistryError, Repository};
-use crate::model::Digest;
+use super::pace::Pace;
+use super::{Patience, RegistryError, Repository, header};
 use crate::model::image::Descriptor;
-use crate::model::limits::REGISTRY_SLOWEST_BYTES;
+use crate::model::{Digest, errno};
 
 const BUFFER: usize = 128 << 10;
 /// Chunks between the network and the disk: up to some hundred KiB each.
@@ -116,11 +114,7 @@ pub(super) async fn download<O: Observer + Clone>(
     observer: O,
 ) -> Result<(), RegistryError> {
     let mut patience = Patience::default();
-    let hosts: Vec<&Host> = repository.hosts.iter().collect();
-    let hosts: Vec<&Host> = hosts
-        .into_iter()
-        .filter(|host| host.can(Capability::Pull))
-        .collect();
+    let hosts = repository.able(Capability::Pull)?;
     let mut turn = 0;
     loop {
         if partial.at >= blob.size_bytes {
@@ -129,20 +123,14 @@ pub(super) async fn download<O: Observer + Clone>(
                 return Ok(());
             }
             partial.begin_again();
-            let mismatch = RegistryError::DigestMismatch {
-                expected: blob.digest.to_string(),
-                actual: actual.to_string(),
-            };
+            let mismatch = RegistryError::mismatch(&blob.digest, &actual);
             patience.spend(mismatch).await?;
             turn += 1;
         }
-        let Some(host) = hosts.get(turn % hosts.len().max(1)) else {
-            return Err(repository.unavailable("no host of it can be pulled from"));
-        };
         let before = partial.at;
         let attempt = Attempt {
             repository,
-            host,
+            host: hosts[turn % hosts.len()],
             blob,
             directory,
         };
@@ -154,7 +142,7 @@ pub(super) async fn download<O: Observer + Clone>(
         }
         turn += 1;
         // A mirror that does not have it is no reason to give up.
-        let is_last = hosts.len() == 1 || turn % hosts.len() == 0;
+        let is_last = turn % hosts.len() == 0;
         if is_last || error.is_transient() {
             observer.retries();
             patience.spend(error).await?;
@@ -240,8 +228,7 @@ impl Attempt<'_> {
 }
 
 fn starts_at(response: &Response) -> Option<u64> {
-    let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
-    let range = range.strip_prefix("bytes ")?;
+    let range = header(response, CONTENT_RANGE)?.strip_prefix("bytes ")?;
     range.split_once('-')?.0.parse().ok()
 }
 
@@ -259,44 +246,14 @@ fn write(
     Ok(partial)
 }
 
-/// Whether a transfer moves fast enough to be waited for.
-struct Pace {
-    window: Duration,
-    since: Instant,
-    bytes: u64,
-}
-
-impl Pace {
-    fn new(window: Duration) -> Self {
-        Self {
-            window,
-            since: Instant::now(),
-            bytes: 0,
-        }
-    }
-
-    /// How long the next chunk may take.
-    fn left(&self) -> Duration {
-        self.window.saturating_sub(self.since.elapsed())
-    }
-
-    /// A window ends with enough bytes, and the next one begins.
-    fn moved(&mut self, bytes: u64) {
-        self.bytes += bytes;
-        if self.bytes >= REGISTRY_SLOWEST_BYTES * self.window.as_secs().max(1) {
-            *self = Self::new(self.window);
-        }
-    }
-}
-
 pub(super) fn unwritten(directory: &Path, error: &io::Error) -> RegistryError {
-    match Errno::from_io_error(error) {
-        Some(Errno::NOSPC | Errno::DQUOT) => RegistryError::NoSpace {
+    if errno::is_full(error) {
+        return RegistryError::NoSpace {
             path: directory.display().to_string(),
-        },
-        _ => RegistryError::Io {
-            detail: error.to_string(),
-        },
+        };
+    }
+    RegistryError::Io {
+        detail: error.to_string(),
     }
 }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::model::Digest;
+
 /// Why a registry did not do what it was asked to.
 #[derive(Debug, Clone, Error)]
 pub enum RegistryError {
@@ -86,6 +88,13 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
+    pub(super) fn mismatch(expected: &Digest, actual: &Digest) -> Self {
+        Self::DigestMismatch {
+            expected: expected.to_string(),
+            actual: actual.to_string(),
+        }
+    }
+
     /// Whether the same may go well a little later, without anybody doing anything about it.
     pub(super) fn is_transient(&self) -> bool {
         match self {

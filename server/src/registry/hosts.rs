@@ -16,7 +16,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, Identity, Url};
 use serde::Deserialize;
 
-use super::RegistryError;
+use super::{RegistryError, http};
 
 /// The one whose server has another name.
 const DOCKER: &str = "docker.io";
@@ -179,7 +179,7 @@ impl Reader<'_> {
         };
         let mut url = Url::parse(&with_scheme)
             .map_err(|error| self.wrong(format!("{text:?} is no URL: {error}")))?;
-        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        if !http::is_http(&url) || !url.has_host() {
             return Err(self.wrong(format!("{text:?} is no HTTP URL")));
         }
         let path = url.path().trim_end_matches('/').to_owned();
@@ -219,7 +219,7 @@ impl Reader<'_> {
         }
         let identity = self.identity(table)?;
         let builder = || {
-            let builder = super::http::client().tls_danger_accept_invalid_certs(table.skip_verify);
+            let builder = http::client().tls_danger_accept_invalid_certs(table.skip_verify);
             match identity.clone() {
                 Some(identity) => builder.identity(identity),
                 None => builder,

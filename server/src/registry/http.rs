@@ -7,7 +7,7 @@ use reqwest::{Client, ClientBuilder, Method, Request, Response, StatusCode, Url}
 use tokio::time::timeout;
 
 use super::hosts::Host;
-use super::{RegistryError, Repository};
+use super::{RegistryError, Repository, header};
 use crate::model::limits::{REGISTRY_CONNECT_TIMEOUT, REGISTRY_RESPONSE_TIMEOUT};
 
 /// As browsers and curl have it.
@@ -26,6 +26,10 @@ pub(super) fn client() -> ClientBuilder {
         .connect_timeout(REGISTRY_CONNECT_TIMEOUT)
 }
 
+pub(super) fn is_http(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https")
+}
+
 /// Whether going from one to the other would show in the clear what was not.
 pub(super) fn is_downgrade(from: &Url, to: &Url) -> bool {
     from.scheme() == "https" && to.scheme() != "https"
@@ -34,9 +38,7 @@ pub(super) fn is_downgrade(from: &Url, to: &Url) -> bool {
 /// One host, and what requests to it carry.
 pub(super) struct Contact<'a> {
     client: &'a Client,
-    registry: &'a str,
-    /// How long the begin of an answer is waited for.
-    patience: Duration,
+    repository: &'a Repository,
     /// Only for the host itself.
     headers: HeaderMap,
 }
@@ -62,8 +64,7 @@ impl<'a> Contact<'a> {
     pub(super) fn foreign(host: &'a Host, repository: &'a Repository) -> Self {
         Self {
             client: &host.client,
-            registry: &repository.registry,
-            patience: repository.stall_timeout.min(REGISTRY_RESPONSE_TIMEOUT),
+            repository,
             headers: HeaderMap::new(),
         }
     }
@@ -74,7 +75,7 @@ impl<'a> Contact<'a> {
         let mut next = Some(request);
         for _ in 0..=MAX_REDIRECTS {
             let Some(mut request) = next.take() else {
-                return Err(self.invalid("it redirects an upload"));
+                return Err(self.repository.invalid("it redirects an upload"));
             };
             let again = request.try_clone();
             if !is_foreign {
@@ -88,7 +89,7 @@ impl<'a> Contact<'a> {
             is_foreign |= to.origin() != from.origin();
             next = again.map(|again| onward(again, to, is_foreign, response.status()));
         }
-        Err(self.invalid("it redirects without end"))
+        Err(self.repository.invalid("it redirects without end"))
     }
 
     async fn execute(&self, request: Request) -> Result<Response, RegistryError> {
@@ -98,39 +99,24 @@ impl<'a> Contact<'a> {
             // An upload takes as long as it moves: who sends it looks after that.
             exchange.await
         } else {
-            let result = timeout(self.patience, exchange).await;
-            result.map_err(|_| self.unavailable("it does not answer"))?
+            let patience = self.repository.stall_timeout.min(REGISTRY_RESPONSE_TIMEOUT);
+            let result = timeout(patience, exchange).await;
+            result.map_err(|_| self.repository.unavailable("it does not answer"))?
         };
-        result.map_err(|error| self.unavailable(described(&error)))
+        result.map_err(|error| self.repository.broke_off(&error))
     }
 
     fn redirected(&self, from: &Url, response: &Response) -> Result<Option<Url>, RegistryError> {
         if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
             return Ok(None);
         }
-        let location = response.headers().get(LOCATION);
-        let location = location.and_then(|location| location.to_str().ok());
-        let to = location.and_then(|location| from.join(location).ok());
-        let to = to.filter(|to| matches!(to.scheme(), "http" | "https"));
-        let to = to.ok_or_else(|| self.invalid("it redirects to nowhere"))?;
+        let to = header(response, LOCATION).and_then(|location| from.join(location).ok());
+        let to = to.filter(is_http);
+        let to = to.ok_or_else(|| self.repository.invalid("it redirects to nowhere"))?;
         if is_downgrade(from, &to) {
-            return Err(self.invalid("it redirects from HTTPS to HTTP"));
+            return Err(self.repository.invalid("it redirects from HTTPS to HTTP"));
         }
         Ok(Some(to))
-    }
-
-    fn invalid(&self, problem: &str) -> RegistryError {
-        RegistryError::ResponseInvalid {
-            registry: self.registry.to_owned(),
-            problem: problem.to_owned(),
-        }
-    }
-
-    fn unavailable(&self, detail: impl Into<String>) -> RegistryError {
-        RegistryError::Unavailable {
-            registry: self.registry.to_owned(),
-            detail: detail.into(),
-        }
     }
 }
 
@@ -206,7 +192,7 @@ impl Repository {
             }),
             429 => Err(RegistryError::RateLimited {
                 registry: self.registry.clone(),
-                retry_after: retry_after(response.headers()),
+                retry_after: retry_after(&response),
             }),
             408 | 500..=599 => Err(self.unavailable(format!("it answers {status}"))),
             _ => Err(self.invalid(format!("{status} for {what}"))),
@@ -244,13 +230,7 @@ impl Repository {
 }
 
 /// In seconds; a date is not looked at.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = header(response, RETRY_AFTER)?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
 }

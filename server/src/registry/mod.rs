@@ -14,6 +14,7 @@ mod download;
 mod error;
 mod hosts;
 mod http;
+mod pace;
 mod staging;
 mod upload;
 
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rand::Rng as _;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RANGE};
 use reqwest::{Method, Request, Response, StatusCode, Url};
 
 pub use self::auth::Credentials;
@@ -39,6 +40,9 @@ use crate::model::limits::{
 };
 use crate::oci::image::{MANIFEST_TYPES, SelfDescribed};
 use crate::oci::reference::{Reference, Version};
+
+/// What a manifest's digest is, by the registry.
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// How registries are reached.
 #[derive(Debug, Clone)]
@@ -121,30 +125,23 @@ impl Repository {
     }
 
     async fn manifest_at(&self, host: &Host, version: &Version) -> Result<Manifest, RegistryError> {
-        let name = match version {
-            Version::Tag(tag) => tag.clone(),
-            Version::Digest(digest) => digest.to_string(),
-        };
         let accept = HeaderValue::from_str(&MANIFEST_TYPES.join(", "));
         let accept = accept.map_err(|_| self.invalid("no media types"))?;
         let headers = HeaderMap::from_iter([(ACCEPT, accept)]);
-        let path = format!("manifests/{name}");
+        let path = format!("manifests/{version}");
         let request = self.request(host, Method::GET, &path, headers);
         let response = self.exchange(host, Access::Pull, request).await?;
         let response = self.must_succeed(response, "a manifest")?;
-        let said_type = header(&response, CONTENT_TYPE.as_str());
-        let said_digest = header(&response, "docker-content-digest");
+        let said_type = header(&response, CONTENT_TYPE).map(str::to_owned);
+        let said_digest = header(&response, CONTENT_DIGEST).and_then(|said| said.parse().ok());
         let json = self.bounded(response, MAX_CONFIG_BYTES).await?;
         let digest = Digest::of(&json);
         let expected = match version {
             Version::Digest(digest) => Some(digest.clone()),
-            Version::Tag(_) => said_digest.and_then(|said| said.parse().ok()),
+            Version::Tag(_) => said_digest,
         };
         if let Some(expected) = expected.filter(|expected| *expected != digest) {
-            return Err(RegistryError::DigestMismatch {
-                expected: expected.to_string(),
-                actual: digest.to_string(),
-            });
+            return Err(RegistryError::mismatch(&expected, &digest));
         }
         Ok(Manifest {
             descriptor: Descriptor {
@@ -186,10 +183,7 @@ impl Repository {
         let bytes = self.bounded(response, MAX_CONFIG_BYTES).await?;
         let digest = Digest::of(&bytes);
         if digest != blob.digest {
-            return Err(RegistryError::DigestMismatch {
-                expected: blob.digest.to_string(),
-                actual: digest.to_string(),
-            });
+            return Err(RegistryError::mismatch(&blob.digest, &digest));
         }
         Ok(bytes)
     }
@@ -259,21 +253,43 @@ impl Repository {
     where
         F: Future<Output = Result<T, RegistryError>>,
     {
-        let mut patience = Patience::default();
-        loop {
-            let mut last = self.unavailable("no host of it can do that");
-            let mut is_asked = false;
-            for host in self.hosts.iter().filter(|host| host.can(capability)) {
-                is_asked = true;
+        let (hosts, ask) = (&self.able(capability)?, &ask);
+        patiently(|| async move {
+            let mut last = self.unavailable(NONE_ABLE);
+            for &host in hosts {
                 match ask(host).await {
                     Ok(answer) => return Ok(answer),
                     Err(error) => last = error,
                 }
             }
-            if !is_asked {
-                return Err(last);
-            }
-            patience.spend(last).await?;
+            Err(last)
+        })
+        .await
+    }
+
+    /// The hosts that can do that, at least one.
+    fn able(&self, capability: Capability) -> Result<Vec<&Host>, RegistryError> {
+        let hosts = self.hosts.iter().filter(|host| host.can(capability));
+        let hosts: Vec<&Host> = hosts.collect();
+        match hosts.is_empty() {
+            true => Err(self.unavailable(NONE_ABLE)),
+            false => Ok(hosts),
+        }
+    }
+}
+
+const NONE_ABLE: &str = "no host of it can do that";
+
+/// Tries again as long as that may help.
+async fn patiently<T, F>(attempt: impl Fn() -> F) -> Result<T, RegistryError>
+where
+    F: Future<Output = Result<T, RegistryError>>,
+{
+    let mut patience = Patience::default();
+    loop {
+        match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(error) => patience.spend(error).await?,
         }
     }
 }
@@ -326,7 +342,7 @@ fn request_to(url: Url, method: Method, headers: HeaderMap) -> impl Fn() -> Requ
     }
 }
 
-fn header(response: &Response, name: &str) -> Option<String> {
-    let value = response.headers().get(name)?.to_str().ok()?;
-    Some(value.to_owned())
+/// A header that is text.
+fn header(response: &Response, name: HeaderName) -> Option<&str> {
+    response.headers().get(name)?.to_str().ok()
 }

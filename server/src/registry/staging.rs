@@ -83,13 +83,13 @@ impl Default for DownloadState {
 }
 
 impl Staging {
-    /// Blobs come into `directory`, which is made with the first.
+    /// Blobs come into `directory`, which is made with the first; `tasks` owns the downloads.
     #[must_use]
-    pub fn new(directory: PathBuf) -> Self {
+    pub fn new(directory: PathBuf, tasks: TaskTracker) -> Self {
         Self {
             directory,
             active: Active::default(),
-            tasks: TaskTracker::new(),
+            tasks,
         }
     }
 
@@ -165,11 +165,8 @@ impl Staging {
 /// One in use is locked.
 fn remove_unused(path: &Path) {
     let Ok(file) = File::open(path) else { return };
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
-        && let Err(error) = fs::remove_file(path)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(path = %path.display(), %error, "a download is not removed");
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        remove(path);
     }
 }
 
@@ -184,13 +181,17 @@ fn remove_discarded(path: &Path, active: &Active) {
         .iter()
         .filter(|(_, download)| download.strong_count() > 0);
     // What it takes is freed when it is closed: nobody waits for that.
-    if !wanted.any(|((digest, ..), _)| path.ends_with(digest.hex()))
-        && let Err(error) = fs::remove_file(path)
+    if !wanted.any(|((digest, ..), _)| path.ends_with(digest.hex())) {
+        remove(path);
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(path = %path.display(), %error, "a download is not removed");
     }
-    drop(active);
 }
 
 struct Work {

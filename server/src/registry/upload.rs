@@ -12,10 +12,11 @@ use reqwest::{Body, Method, Response, StatusCode, Url};
 use super::auth::Access;
 use super::hosts::{Capability, Host};
 use super::http::{self, Contact};
-use super::{Patience, RegistryError, Repository, request_to};
+use super::pace::Pace;
+use super::{CONTENT_DIGEST, Patience, RegistryError, Repository, header, patiently, request_to};
 use crate::model::Digest;
 use crate::model::image::Descriptor;
-use crate::model::limits::{REGISTRY_RESPONSE_TIMEOUT, REGISTRY_SLOWEST_BYTES};
+use crate::model::limits::REGISTRY_RESPONSE_TIMEOUT;
 use crate::oci::reference::Version;
 
 /// What is sent; an error ends the upload.
@@ -96,21 +97,14 @@ impl Repository {
         json: &[u8],
     ) -> Result<(), RegistryError> {
         let host = self.push_host()?;
-        let mut patience = Patience::default();
-        loop {
-            match self.push_manifest_to(host, version, manifest, json).await {
-                Err(error) => patience.spend(error).await?,
-                Ok(()) => return Ok(()),
-            }
-        }
+        patiently(|| self.push_manifest_to(host, version, manifest, json)).await
     }
 
     /// Mirrors are not pushed to, unless the settings say that they can be.
     fn push_host(&self) -> Result<&Host, RegistryError> {
-        let mut able = self.hosts.iter().filter(|host| host.can(Capability::Push));
-        let own = able.clone().find(|host| host.is_own);
-        own.or_else(|| able.next())
-            .ok_or_else(|| self.unavailable("no host of it can be pushed to"))
+        let able = self.able(Capability::Push)?;
+        let own = able.iter().find(|host| host.is_own);
+        Ok(own.unwrap_or(&able[0]))
     }
 
     async fn push_blob_to<O: Outgoing>(
@@ -140,9 +134,7 @@ impl Repository {
     }
 
     fn upload_to(&self, begun: &Response, digest: &Digest) -> Result<Url, RegistryError> {
-        let location = begun.headers().get(LOCATION);
-        let location = location.and_then(|location| location.to_str().ok());
-        let to = location.and_then(|location| begun.url().join(location).ok());
+        let to = header(begun, LOCATION).and_then(|location| begun.url().join(location).ok());
         let to = to.filter(|to| !http::is_downgrade(begun.url(), to));
         let mut to = to.ok_or_else(|| self.invalid("it does not say where to upload to"))?;
         to.query_pairs_mut().append_pair("digest", digest.as_str());
@@ -203,18 +195,14 @@ impl Repository {
     async fn stalled(&self, sent: &AtomicU64, tell: impl Fn(u64)) {
         const LOOK: Duration = Duration::from_millis(100);
         // The registry may take its time for the answer, too.
-        let window = self.stall_timeout.max(REGISTRY_RESPONSE_TIMEOUT);
-        let enough = REGISTRY_SLOWEST_BYTES * window.as_secs().max(1);
-        loop {
-            let before = sent.load(Ordering::Relaxed);
-            let end = tokio::time::Instant::now() + window;
-            while sent.load(Ordering::Relaxed) < before.saturating_add(enough) {
-                if tokio::time::Instant::now() >= end {
-                    return;
-                }
-                tokio::time::sleep(LOOK).await;
-                tell(sent.load(Ordering::Relaxed));
-            }
+        let mut pace = Pace::new(self.stall_timeout.max(REGISTRY_RESPONSE_TIMEOUT));
+        let mut before = 0;
+        while !pace.left().is_zero() {
+            tokio::time::sleep(LOOK).await;
+            let now = sent.load(Ordering::Relaxed);
+            pace.moved(now - before);
+            before = now;
+            tell(now);
         }
     }
 
@@ -227,12 +215,8 @@ impl Repository {
     ) -> Result<(), RegistryError> {
         let media_type = HeaderValue::from_str(&manifest.media_type);
         let media_type = media_type.map_err(|_| self.invalid("no media type"))?;
-        let name = match version {
-            Version::Tag(tag) => tag.clone(),
-            Version::Digest(digest) => digest.to_string(),
-        };
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, media_type)]);
-        let path = format!("manifests/{name}");
+        let path = format!("manifests/{version}");
         let request = self.request(host, Method::PUT, &path, headers);
         let body = json.to_vec();
         let with_body = || {
@@ -244,11 +228,11 @@ impl Repository {
         let response = tokio::time::timeout(REGISTRY_RESPONSE_TIMEOUT, exchange).await;
         let response = response.map_err(|_| self.unavailable("it does not answer"))??;
         let response = self.must_succeed(response, "a manifest")?;
-        match super::header(&response, "docker-content-digest") {
+        match header(&response, CONTENT_DIGEST) {
             Some(actual) if actual != manifest.digest.as_str() => {
                 Err(RegistryError::DigestMismatch {
                     expected: manifest.digest.to_string(),
-                    actual,
+                    actual: actual.to_owned(),
                 })
             }
             _ => Ok(()),

@@ -121,9 +121,7 @@ async fn read(
     platform: Platform,
 ) -> Result<Vec<ImageContent>, Error> {
     let work = move || {
-        std::fs::create_dir_all(&scratch).map_err(|error| ImageError::Io {
-            detail: error.to_string(),
-        })?;
+        std::fs::create_dir_all(&scratch).map_err(|error| ImageError::of_disk(&scratch, &error))?;
         Archive::open(&archive, &scratch)?.images(&platform)
     };
     let read = tokio::task::spawn_blocking(work).await;

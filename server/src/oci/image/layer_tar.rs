@@ -188,7 +188,8 @@ fn plain(path: &[u8]) -> Result<Vec<u8>, LayerTarError> {
     Err(refused(path, problem))
 }
 
-fn refused(name: &[u8], problem: &'static str) -> LayerTarError {
+/// What is wrong with an entry.
+pub(crate) fn refused(name: &[u8], problem: &'static str) -> LayerTarError {
     LayerTarError::Entry {
         name: shown(name),
         problem,

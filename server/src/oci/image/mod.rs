@@ -15,7 +15,7 @@ pub mod scan;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -24,9 +24,9 @@ use thiserror::Error;
 pub use self::archive::Archive;
 pub use self::documents::{Document, Entry, MANIFEST_TYPES, SelfDescribed};
 pub use self::platform::distance;
-use crate::model::Digest;
 use crate::model::image::{AccountFiles, Descriptor, ImageConfig, Platform};
 use crate::model::limits::MAX_LAYERS;
+use crate::model::{Digest, errno};
 
 /// What a manifest says of an image, before its config and layers are read.
 #[derive(Debug, Clone)]
@@ -214,6 +214,20 @@ fn read_error(error: &io::Error) -> ImageError {
             detail: error.to_string(),
         },
         None => invalid(error.to_string()),
+    }
+}
+
+impl ImageError {
+    /// What it means that the directory that an image comes into cannot be used.
+    pub(crate) fn of_disk(directory: &Path, error: &io::Error) -> Self {
+        if errno::is_full(error) {
+            return Self::NoSpace {
+                path: directory.display().to_string(),
+            };
+        }
+        Self::Io {
+            detail: error.to_string(),
+        }
     }
 }
 

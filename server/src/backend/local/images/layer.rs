@@ -28,7 +28,7 @@ use crate::files::open::{self, HOLD, own_path};
 use crate::files::{attributes, remove_tree};
 use crate::model::errno;
 use crate::model::limits::MAX_ARCHIVE_DEPTH;
-use crate::oci::image::layer_tar::{LayerTar, LayerTarError, expand, shown};
+use crate::oci::image::layer_tar::{self, LayerTar, LayerTarError, expand, shown};
 use crate::tarball::{Entry, Kind, Metadata, Timestamp};
 
 /// What is written at a time, at most.
@@ -44,17 +44,9 @@ const BLOCK: u64 = 4_096;
 /// Why a layer cannot be unpacked.
 #[derive(Debug, Error)]
 pub(super) enum LayerError {
-    /// It is no tar, or breaks off.
-    #[error("the layer cannot be read: {0}")]
-    Unreadable(#[source] io::Error),
-    /// An entry makes no sense, or would be outside of the layer.
-    #[error("entry {name:?} {problem}")]
-    Entry {
-        /// As in the layer.
-        name: String,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
+    /// It is no layer, whatever it is unpacked to.
+    #[error(transparent)]
+    Tar(#[from] LayerTarError),
     /// The file system refuses.
     #[error("{name:?}: {}", errno::name(*errno))]
     System {
@@ -65,15 +57,6 @@ pub(super) enum LayerError {
     },
 }
 
-impl From<LayerTarError> for LayerError {
-    fn from(error: LayerTarError) -> Self {
-        match error {
-            LayerTarError::Unreadable(error) => Self::Unreadable(error),
-            LayerTarError::Entry { name, problem } => Self::Entry { name, problem },
-        }
-    }
-}
-
 /// Unpacks a layer, from a blob of that size, into an empty directory, and reads it to its end. Returns what its files
 /// take.
 pub(super) fn unpack(
@@ -81,7 +64,7 @@ pub(super) fn unpack(
     blob_bytes: u64,
     into: OwnedFd,
 ) -> Result<u64, LayerError> {
-    let (_, plain) = expand(blob).map_err(LayerError::Unreadable)?;
+    let (_, plain) = expand(blob).map_err(LayerTarError::from)?;
     let mut tar = LayerTar::new(plain, blob_bytes);
     let mut layer = Layer {
         top: into,
@@ -236,7 +219,7 @@ impl Layer {
         drop(buffered);
         copied.map_err(|error| match Errno::from_io_error(&error) {
             Some(errno) => place.failed(errno),
-            None => LayerError::Unreadable(error),
+            None => LayerTarError::from(error).into(),
         })?;
         describe(&file, &entry.metadata)
             .and_then(|()| set_time(&file, entry.metadata.modified))
@@ -448,10 +431,7 @@ fn times(modified: Timestamp) -> Timestamps {
 }
 
 fn refused(name: &[u8], problem: &'static str) -> LayerError {
-    LayerError::Entry {
-        name: shown(name),
-        problem,
-    }
+    layer_tar::refused(name, problem).into()
 }
 
 fn failed(name: &[u8], errno: Errno) -> LayerError {

@@ -39,6 +39,7 @@ use crate::backend::BackendError;
 use crate::backend::blob::{self, BlobStream};
 use crate::model::image::Descriptor;
 use crate::model::{Digest, Image, errno};
+use crate::oci::image::layer_tar::LayerTarError;
 use crate::oci::image::{ImageContent, Layer};
 
 /// image-spec, "oci-layout file".
@@ -394,17 +395,17 @@ impl Images {
     fn layer_failed(&self, layer: &Layer, error: LayerError) -> BackendError {
         match error {
             LayerError::System {
-                errno: Errno::NOSPC | Errno::DQUOT,
+                errno: errno @ (Errno::NOSPC | Errno::DQUOT),
                 ..
-            } => BackendError::NoSpace {
-                path: self.directory.display().to_string(),
-            },
+            } => self.failed(&errno.into()),
             LayerError::System { name, errno } if !is_of_layer(errno) => BackendError::Protocol {
                 backend: BACKEND,
                 code: errno::name(errno),
                 message: format!("layer {}: {name:?}", layer.descriptor.digest),
             },
-            LayerError::Unreadable(error) if error.raw_os_error().is_some() => self.failed(&error),
+            LayerError::Tar(LayerTarError::Unreadable(error)) if error.raw_os_error().is_some() => {
+                self.failed(&error)
+            }
             error => BackendError::LayerInvalid {
                 layer: layer.descriptor.digest.to_string(),
                 problem: error.to_string(),
@@ -474,15 +475,15 @@ fn make(directory: &Path, trash: &Trash) -> io::Result<()> {
 
 /// What the disk's refusal means.
 pub(super) fn storage_failed(path: &Path, error: &io::Error) -> BackendError {
-    match Errno::from_io_error(error) {
-        Some(Errno::NOSPC | Errno::DQUOT) => BackendError::NoSpace {
+    if errno::is_full(error) {
+        return BackendError::NoSpace {
             path: path.display().to_string(),
-        },
-        _ => BackendError::Protocol {
-            backend: BACKEND,
-            code: errno::name_of(error),
-            message: error.to_string(),
-        },
+        };
+    }
+    BackendError::Protocol {
+        backend: BACKEND,
+        code: errno::name_of(error),
+        message: error.to_string(),
     }
 }
 

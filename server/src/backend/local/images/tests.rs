@@ -87,7 +87,7 @@ fn unpacked(layer: &[u8]) -> (TempDir, Result<u64, LayerError>) {
 fn refused(entries: &[Entry<'_>]) -> TempDir {
     let (place, result) = unpacked(&layer(entries));
     assert!(
-        matches!(result, Err(LayerError::Entry { .. })),
+        matches!(result, Err(LayerError::Tar(LayerTarError::Entry { .. }))),
         "{entries:?}: {result:?}"
     );
     assert_eq!(outside(&place), BTreeSet::from(["layer".to_owned()]));

@@ -38,7 +38,7 @@ impl Blobs {
     /// Keeps what `data` gives; returns what it is.
     pub(super) fn add(&mut self, data: &mut impl Read) -> Result<(Digest, u64), ImageError> {
         let incoming = self.directory.join(INCOMING);
-        let unusable = |error| write_error(&self.directory, &error);
+        let unusable = |error| ImageError::of_disk(&self.directory, &error);
         let mut file = File::create(&incoming).map_err(unusable)?;
         let (digest, size) = copy(data, &mut file, &self.directory)?;
         fs::rename(&incoming, path(&self.directory, &digest)).map_err(unusable)?;
@@ -56,7 +56,7 @@ impl Blobs {
                 descriptor.size_bytes
             ))),
             Some(_) => File::open(path(&self.directory, digest))
-                .map_err(|error| write_error(&self.directory, &error)),
+                .map_err(|error| ImageError::of_disk(&self.directory, &error)),
         }
     }
 
@@ -71,7 +71,7 @@ impl Blobs {
         let mut bytes = Vec::new();
         self.open(descriptor)?
             .read_to_end(&mut bytes)
-            .map_err(|error| write_error(&self.directory, &error))?;
+            .map_err(|error| ImageError::of_disk(&self.directory, &error))?;
         Ok(bytes)
     }
 
@@ -133,25 +133,8 @@ fn copy(
         };
         hasher.update(&buffer[..got]);
         file.write_all(&buffer[..got])
-            .map_err(|error| write_error(directory, &error))?;
+            .map_err(|error| ImageError::of_disk(directory, &error))?;
         size += got as u64;
     }
     Ok((Digest::from_hash(hasher.finalize().into()), size))
-}
-
-/// What it means that the scratch directory cannot be used.
-pub(super) fn write_error(directory: &Path, error: &io::Error) -> ImageError {
-    let is_full = matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    );
-    if is_full {
-        ImageError::NoSpace {
-            path: directory.display().to_string(),
-        }
-    } else {
-        ImageError::Io {
-            detail: error.to_string(),
-        }
-    }
 }

@@ -140,15 +140,5 @@ impl Spool {
 }
 
 fn failed(error: &io::Error, path: &Path) -> CallError {
-    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-    let error = if full.contains(&error.kind()) {
-        ImageError::NoSpace {
-            path: path.display().to_string(),
-        }
-    } else {
-        ImageError::Io {
-            detail: error.to_string(),
-        }
-    };
-    error.into()
+    ImageError::of_disk(path, error).into()
 }
