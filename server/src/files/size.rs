@@ -10,8 +10,7 @@ use std::path::PathBuf;
 const BLOCK: u64 = 512;
 
 /// What a directory and all below it take on disk, as du(1) counts: whole blocks, and a file with several names once.
-/// What goes meanwhile does not count, nor does
-/// what is not there. Blocking.
+/// What goes meanwhile does not count, nor does what is not there. Blocking.
 ///
 /// # Errors
 /// What the file system refuses to tell.

@@ -7,5 +7,4 @@ pub mod image;
 pub mod process;
 pub mod reference;
 pub mod runtime_spec;
-pub(crate) mod save;
 pub mod seccomp;

@@ -1,21 +1,23 @@
 //! Exporting: what the archive is made of is known at once; its blobs are read as fast as the caller takes them.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::{StreamExt, TryStreamExt};
+use bytes::Bytes;
+use futures_util::StreamExt;
 use sha2::{Digest as _, Sha256};
 
-use crate::backend::{BackendError, BlobStream, ContainerBackend};
+use super::manifest::{mismatch, stored};
+use super::references::named_by;
+use crate::backend::{BlobStream, ContainerBackend};
 use crate::engine::core::Core;
 use crate::engine::{Engine, Error};
+use crate::model::Digest;
 use crate::model::image::{Descriptor, Platform};
-use crate::model::limits::{MAX_ARCHIVE_CHUNK, MAX_CONFIG_BYTES};
-use crate::model::{Digest, Image};
-use crate::oci::reference::ImageKey;
-use crate::oci::save::{self, Manifest, Part, SavedImage};
+use crate::model::limits::MAX_ARCHIVE_CHUNK;
+use crate::oci::image::save::{self, Part, SavedImage};
 
 /// An archive of images, as it comes. Dropping it ends the reading.
 pub struct Export {
@@ -55,15 +57,14 @@ impl Engine {
         let mut images: BTreeMap<Digest, SavedImage> = BTreeMap::new();
         for key in keys {
             let image = self.core.images.find_for(key, platform)?;
-            let digest = image.target.digest.clone();
-            if !images.contains_key(&digest) {
-                let saved = saved(&self.core, &image).await?;
-                images.insert(digest.clone(), saved);
-            }
-            let named = images.get_mut(&digest).zip(name(&image, key));
-            if let Some((saved, name)) = named {
-                saved.references.insert(name);
-            }
+            let saved = match images.entry(image.target.digest.clone()) {
+                Entry::Occupied(there) => there.into_mut(),
+                Entry::Vacant(missing) => missing.insert(SavedImage {
+                    found: stored(&self.core, &image).await?,
+                    platform: image.platform.clone(),
+                }),
+            };
+            saved.found.references.extend(named_by(&image, key));
         }
         let parts = save::parts(&images).map_err(|_| Error::Bug {
             what: "an archive's headers cannot be written",
@@ -77,62 +78,11 @@ impl Engine {
     }
 }
 
-/// The reference that `key` is, if it is one.
-fn name(image: &Image, key: &str) -> Option<String> {
-    match ImageKey::parse(key) {
-        Ok(ImageKey::Reference(reference)) => image.references.get(&reference).cloned(),
-        Ok(ImageKey::Id(_)) | Err(_) => None,
-    }
-}
-
-async fn saved(core: &Core, image: &Image) -> Result<SavedImage, Error> {
-    let manifest = read_manifest(core, &image.target).await?;
-    let manifest = Manifest::parse(&manifest).map_err(|error| {
-        tracing::warn!(image = %image.id, %error, "a stored manifest cannot be read");
-        Error::Bug {
-            what: "a manifest that was taken in cannot be read",
-        }
-    })?;
-    Ok(SavedImage {
-        target: image.target.clone(),
-        platform: image.platform.clone(),
-        references: [].into(),
-        manifest,
-    })
-}
-
-async fn read_manifest(core: &Core, target: &Descriptor) -> Result<BytesMut, Error> {
-    if target.size_bytes > MAX_CONFIG_BYTES as u64 {
-        return Err(Error::Bug {
-            what: "a manifest that was taken in is too large",
-        });
-    }
-    let chunks = core.backend.open_blob(target).await?;
-    let gather = async |mut all: BytesMut, chunk: Bytes| {
-        all.extend_from_slice(&chunk);
-        Ok(all)
-    };
-    let manifest = chunks.try_fold(BytesMut::new(), gather).await?;
-    let actual = Digest::of(&manifest);
-    if actual != target.digest {
-        return Err(mismatch(&target.digest, &actual));
-    }
-    Ok(manifest)
-}
-
-fn mismatch(expected: &Digest, actual: &Digest) -> Error {
-    BackendError::DigestMismatch {
-        expected: expected.to_string(),
-        actual: actual.to_string(),
-    }
-    .into()
-}
-
 impl Export {
     /// The next bytes, at most [`MAX_ARCHIVE_CHUNK`]; `None` after the last.
     ///
     /// # Errors
-    /// Backend: [`BackendError::BlobMissing`] if an image was deleted meanwhile.
+    /// Backend: [`crate::backend::BackendError::BlobMissing`] if an image was deleted meanwhile.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         while self.rest.is_empty() {
             if let Some(blob) = &mut self.blob {

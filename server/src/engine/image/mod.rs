@@ -3,6 +3,7 @@
 mod export;
 mod import;
 mod index;
+mod manifest;
 mod prune;
 mod pull;
 mod push;

@@ -1,23 +1,16 @@
 //! Pushing: what a registry does not have of an image, then its manifest.
 
 use std::collections::HashSet;
-use std::future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use tokio::sync::watch;
-use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::Instrument as _;
-
-use super::transfer::{Following, LayerPhase, News, Outcome, Progress};
+use super::manifest::stored;
+use super::transfer::{Following, LayerPhase, News, Progress, Transfer, move_all};
 use crate::backend::{Backend, BackendError, ContainerBackend};
 use crate::engine::core::Core;
 use crate::engine::{Engine, Error};
 use crate::model::Image;
 use crate::model::image::Descriptor;
-use crate::model::limits::{MAX_CONFIG_BYTES, REGISTRY_TRANSFERS};
-use crate::oci::image::Found;
 use crate::oci::reference::{Reference, Version};
 use crate::registry::{
     Content, Credentials, Outgoing, PushError, Pushed, RegistryError, Repository,
@@ -37,10 +30,8 @@ pub struct PushImage {
 /// A follower of a push. It ends with its caller's going.
 #[derive(Debug)]
 pub struct Pushing {
-    progress: Arc<Progress>,
-    outcome: Outcome<Descriptor>,
+    transfer: Transfer<Descriptor>,
     following: Following,
-    _ends: DropGuard,
 }
 
 impl Engine {
@@ -55,28 +46,22 @@ impl Engine {
         }
         let image = self.core.images.find(&push.image)?;
         let destination = destination(&push, &image)?;
-        let (ended, outcome) = watch::channel(None);
-        let progress = Arc::new(Progress::default());
-        let token = self.core.shutdown.child_token();
-        let work = Work {
-            core: Arc::clone(&self.core),
-            image,
-            destination,
-            credentials: push.credentials,
-            progress: Arc::clone(&progress),
-        };
-        let abandoned: CancellationToken = token.clone();
-        let task = async move {
-            let result = abandoned.run_until_cancelled(work.run()).await;
-            let result = result.unwrap_or(Err(RegistryError::Abandoned.into()));
-            ended.send_replace(Some(result));
-        };
-        self.core.spawn(task.in_current_span());
+        let transfer = Transfer::begin(&self.core, |progress, abandoned| {
+            let work = Work {
+                core: Arc::clone(&self.core),
+                image,
+                destination,
+                credentials: push.credentials,
+                progress,
+            };
+            async move {
+                let result = abandoned.run_until_cancelled(work.run()).await;
+                result.unwrap_or(Err(RegistryError::Abandoned.into()))
+            }
+        });
         Ok(Pushing {
-            progress,
-            outcome,
+            transfer,
             following: Following::new(interval),
-            _ends: token.drop_guard(),
         })
     }
 }
@@ -84,7 +69,7 @@ impl Engine {
 impl Pushing {
     /// What comes next; `None` after the end.
     pub async fn next(&mut self) -> Option<Result<News<Descriptor>, Error>> {
-        self.following.next(&self.progress, &self.outcome).await
+        self.following.next(&self.transfer).await
     }
 }
 
@@ -122,8 +107,7 @@ struct Work {
 impl Work {
     async fn run(self) -> Result<Descriptor, Error> {
         self.core.require_backend()?;
-        let manifest = read(&self.core.backend, &self.image.target).await?;
-        let found = Found::of_manifest(self.image.target.clone(), manifest)?;
+        let found = stored(&self.core, &self.image).await?;
         let registries = &self.core.settings.registries;
         let credentials = self.credentials.clone();
         let repository = registries
@@ -136,12 +120,8 @@ impl Work {
             .iter()
             .map(|blob| (blob.digest.clone(), blob.size_bytes));
         self.progress.begin(sizes);
-        let pushes: Vec<_> = blobs
-            .into_iter()
-            .map(|blob| self.push(&repository, blob))
-            .collect();
-        let pushes = stream::iter(pushes).buffered(REGISTRY_TRANSFERS);
-        pushes.try_for_each(|()| future::ready(Ok(()))).await?;
+        let pushes = blobs.into_iter().map(|blob| self.push(&repository, blob));
+        move_all(pushes.collect()).await?;
         let version = &self.destination.version;
         repository
             .push_manifest(version, &found.target, &found.manifest)
@@ -164,21 +144,6 @@ impl Work {
         self.progress.reach(&blob.digest, phase);
         Ok(())
     }
-}
-
-/// A document of an image, from the backend.
-async fn read(backend: &Backend, document: &Descriptor) -> Result<Vec<u8>, Error> {
-    let mut content = backend.open_blob(document).await?;
-    let mut bytes = Vec::new();
-    while let Some(chunk) = content.try_next().await? {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() > MAX_CONFIG_BYTES {
-            return Err(Error::Bug {
-                what: "a manifest that was taken in is too large",
-            });
-        }
-    }
-    Ok(bytes)
 }
 
 struct FromBackend<'a> {

@@ -136,11 +136,7 @@ pub(super) async fn remove(
 /// The references that a deletion by `key` takes away.
 fn names_to_remove(image: &Image, key: &str, force: bool) -> Result<Vec<String>, Error> {
     let references = &image.references;
-    // Whoever names content by its digest may mean no name at all.
-    let by_reference = Reference::parse(key)
-        .ok()
-        .map(|reference| reference.to_string());
-    let by_reference = by_reference.filter(|reference| references.contains(reference));
+    let by_reference = named_by(image, key);
     match by_reference {
         Some(reference) if !force || references.len() == 1 => Ok(vec![reference]),
         None if references.len() > 1 && !force => Err(Error::InvalidField {
@@ -153,6 +149,12 @@ fn names_to_remove(image: &Image, key: &str, force: bool) -> Result<Vec<String>,
         _ if by_reference.is_some() => Ok(by_reference.into_iter().collect()),
         _ => Ok(references.iter().cloned().collect()),
     }
+}
+
+/// The reference of an image that `key` is. Whoever names content by its digest may mean no name at all.
+pub(super) fn named_by(image: &Image, key: &str) -> Option<String> {
+    let reference = Reference::parse(key).ok()?.to_string();
+    image.references.get(&reference).cloned()
 }
 
 fn refuse_if_used(core: &Core, image: &Image) -> Result<(), Error> {

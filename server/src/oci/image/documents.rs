@@ -31,6 +31,14 @@ const LAYERS: [&str; 4] = [
     "application/vnd.docker.image.rootfs.foreign.diff.tar",
 ];
 
+/// The annotation by which containerd names an image.
+pub(super) const CONTAINERD_NAME: &str = "io.containerd.image.name";
+/// The one by which others do.
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// Indexes within indexes.
+pub const MAX_INDEX_DEPTH: usize = 4;
+
 /// What a registry may answer when it is asked for an image.
 pub const MANIFEST_TYPES: [&str; 4] = [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST];
 

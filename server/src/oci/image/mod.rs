@@ -10,6 +10,7 @@ mod hashing;
 pub(crate) mod layer_tar;
 mod platform;
 mod root_files;
+pub(crate) mod save;
 pub mod scan;
 
 use std::collections::BTreeSet;
@@ -22,8 +23,8 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 pub use self::archive::Archive;
-pub use self::documents::{Document, Entry, MANIFEST_TYPES, SelfDescribed};
-pub use self::platform::distance;
+pub use self::documents::{Document, Entry, MANIFEST_TYPES, MAX_INDEX_DEPTH, SelfDescribed};
+pub use self::platform::{Offers, distance};
 use crate::model::image::{AccountFiles, Descriptor, ImageConfig, Platform};
 use crate::model::limits::MAX_LAYERS;
 use crate::model::{Digest, errno};

@@ -1,6 +1,37 @@
 //! Which of several platforms' images a host wants.
 
+use std::collections::BTreeSet;
+use std::fmt;
+
 use crate::model::image::Platform;
+
+/// The platforms that there are images for, besides the one wanted.
+#[derive(Debug, Default)]
+pub struct Offers(BTreeSet<String>);
+
+impl Offers {
+    /// There is one for this.
+    pub fn add(&mut self, platform: &Platform) {
+        // What builders call their attestations.
+        if platform.os != "unknown" {
+            self.0.insert(platform.to_string());
+        }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Comma-separated.
+impl fmt::Display for Offers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<&str> = self.0.iter().map(String::as_str).collect();
+        f.write_str(&all.join(", "))
+    }
+}
 
 /// How well `offered` serves `wanted`: 0 is exactly, larger is worse, `None` not at all.
 #[must_use]

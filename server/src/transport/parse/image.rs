@@ -9,7 +9,7 @@ use crate::engine::{PullFirst, PullImage, PullPolicy, PushImage};
 use crate::model::image::Platform;
 use crate::model::spec::TextMap;
 use crate::model::{Image, limits};
-use crate::oci::reference::{ImageKey, Reference};
+use crate::oci::reference::ImageKey;
 use crate::registry::Credentials;
 use crate::transport::Violations;
 
@@ -90,7 +90,7 @@ pub(crate) fn pull_image(
     );
     let asked = time::duration(asked, bounds, &interval, out);
     let interval = asked.unwrap_or(limits::TRANSFER_NEWS);
-    let reference = remote(&request.image, &Field::new("image"), out);
+    let reference = name::reference(&request.image, &Field::new("image"), out);
     let platform = platform(request.platform, &Field::new("platform"), out);
     let credentials = auth(request.auth, &Field::new("auth"), out);
     let pull = PullImage {
@@ -109,14 +109,9 @@ pub(crate) fn push_image(request: v1::PushImageRequest, out: &mut Violations) ->
     let destination = text::non_empty(request.destination);
     PushImage {
         image: request.image,
-        destination: destination.and_then(|text| remote(&text, &field, out)),
+        destination: destination.and_then(|text| name::reference(&text, &field, out)),
         credentials: auth(request.auth, &Field::new("auth"), out),
     }
-}
-
-/// A reference that a registry can be asked for: an id cannot.
-fn remote(text: &str, field: &Field<'_>, out: &mut Violations) -> Option<Reference> {
-    name::reference(text, field, out)
 }
 
 /// Whose image it is to be.

@@ -57,7 +57,7 @@ pub(super) fn image(image: &str, field: &Field<'_>, out: &mut Violations) -> Opt
     key.ok()
 }
 
-/// Reads a reference as registries know them, by tag or digest.
+/// Reads a reference as registries know them, by tag or digest: an id is in none.
 pub(super) fn reference(text: &str, field: &Field<'_>, out: &mut Violations) -> Option<Reference> {
     if text.is_empty() {
         field.missing(out);

@@ -18,11 +18,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::Instrument as _;
 
 use super::references::{commit, image_event};
-use super::transfer::{self, Following, News, Outcome, Progress};
+use super::transfer::{Following, News, Transfer};
 use crate::backend::BackendError;
 use crate::engine::core::Core;
 use crate::engine::{Call, CreateContainer, Engine, Error, PullPolicy};
@@ -79,9 +77,7 @@ struct Key {
 #[derive(Debug)]
 struct Pull {
     resolved: watch::Receiver<Option<Descriptor>>,
-    outcome: Outcome<Pulled>,
-    progress: Arc<Progress>,
-    _ends: DropGuard,
+    transfer: Transfer<Pulled>,
 }
 
 /// A follower of a pull. Who drops the last one ends it, unless it is to continue.
@@ -112,9 +108,7 @@ impl Engine {
             following: Following::new(interval),
         })
     }
-}
 
-impl Engine {
     /// The pull that has to come before a create; `None` if there is nothing to pull.
     ///
     /// # Errors
@@ -178,7 +172,7 @@ fn join(core: &Arc<Core>, cause: Cause, wanted: PullImage) -> Arc<Pull> {
     pulls.retain(|_, pull| pull.strong_count() > 0);
     let joined = pulls.get(&key).and_then(Weak::upgrade);
     // One that is over is not the answer to a question that came later.
-    let joined = joined.filter(|pull| pull.outcome.borrow().is_none());
+    let joined = joined.filter(|pull| !pull.transfer.is_over());
     let continues = wanted.continues;
     let pull = joined.unwrap_or_else(|| {
         let pull = Arc::new(begin(core, cause, wanted, platform));
@@ -187,48 +181,39 @@ fn join(core: &Arc<Core>, cause: Cause, wanted: PullImage) -> Arc<Pull> {
     });
     if continues {
         let held = Arc::clone(&pull);
-        core.spawn(async move {
-            let mut outcome = held.outcome.clone();
-            drop(outcome.wait_for(Option::is_some).await);
-        });
+        core.spawn(async move { drop(held.transfer.end().await) });
     }
     pull
 }
 
 fn begin(core: &Arc<Core>, cause: Cause, wanted: PullImage, platform: Platform) -> Pull {
     let (resolved, is_resolved) = watch::channel(None);
-    let (ended, outcome) = watch::channel(None);
-    let progress = Arc::new(Progress::default());
-    let token = core.shutdown.child_token();
-    let work = work::Work {
-        core: Arc::clone(core),
-        cause: cause.clone(),
-        reference: wanted.reference,
-        platform,
-        credentials: wanted.credentials,
-        progress: Arc::clone(&progress),
-        abandoned: token.clone(),
-    };
-    let core_of_task = Arc::clone(core);
-    let task = async move {
-        let name = work.reference.to_string();
-        let result = work.run(resolved).await;
-        if let Err(error) = &result {
-            failed(&core_of_task, &name, cause, error).await;
+    let transfer = Transfer::begin(core, |progress, abandoned| {
+        let work = work::Work {
+            core: Arc::clone(core),
+            cause,
+            reference: wanted.reference,
+            platform,
+            credentials: wanted.credentials,
+            progress,
+            abandoned,
+        };
+        async move {
+            let result = work.run(resolved).await;
+            if let Err(error) = &result {
+                failed(&work, error).await;
+            }
+            result
         }
-        ended.send_replace(Some(result));
-    };
-    core.spawn(task.in_current_span());
+    });
     Pull {
         resolved: is_resolved,
-        outcome,
-        progress,
-        _ends: token.drop_guard(),
+        transfer,
     }
 }
 
 /// Events tell of what went wrong; that nobody wanted it any more did not.
-async fn failed(core: &Core, name: &str, cause: Cause, error: &Error) {
+async fn failed(work: &work::Work, error: &Error) {
     if matches!(error, Error::Registry(RegistryError::Abandoned)) {
         return;
     }
@@ -236,8 +221,9 @@ async fn failed(core: &Core, name: &str, cause: Cause, error: &Error) {
         kind: kind_of(error),
         detail: error.to_string(),
     };
-    let event = image_event(EventKind::ImagePullFailed { failure }, name, Some(cause));
-    if let Err(error) = commit(core, Vec::new(), vec![event]).await {
+    let (name, cause) = (work.reference.to_string(), work.cause.clone());
+    let event = image_event(EventKind::ImagePullFailed { failure }, &name, Some(cause));
+    if let Err(error) = commit(&work.core, Vec::new(), vec![event]).await {
         tracing::warn!(%error, "the failure of a pull is not in the journal");
     }
 }
@@ -284,8 +270,8 @@ impl Pulling {
                 return Some(Ok(PullNews::Resolved(target)));
             }
         }
-        let next = self.following.next(&self.pull.progress, &self.pull.outcome);
-        Some(next.await?.map(PullNews::Further))
+        let next = self.following.next(&self.pull.transfer).await?;
+        Some(next.map(PullNews::Further))
     }
 
     /// Waits for the end, and tells nothing before it.
@@ -293,9 +279,6 @@ impl Pulling {
     /// # Errors
     /// Why the image was not pulled.
     pub async fn end(self) -> Result<Pulled, Error> {
-        transfer::end(&self.pull.outcome).await
+        self.pull.transfer.end().await
     }
 }
-
-/// What is to end when nobody wants the pull any more.
-type Abandoned = CancellationToken;

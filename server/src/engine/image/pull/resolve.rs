@@ -1,63 +1,30 @@
 //! From a reference to the manifest of one platform.
 
-use std::collections::BTreeSet;
-
+use crate::engine::Error;
 use crate::model::image::{Descriptor, Platform};
-use crate::oci::image::{Document, Entry, Found, ImageError, distance};
-use crate::oci::reference::{Reference, Version};
-use crate::registry::{Manifest, RegistryError, Repository};
+use crate::oci::image::{Document, Entry, Found, ImageError, MAX_INDEX_DEPTH, Offers, distance};
+use crate::oci::reference::Version;
+use crate::registry::{Manifest, Repository};
 
-/// Indexes within indexes.
-const MAX_DEPTH: usize = 4;
 /// Entries of indexes that are looked at: indexes can refer to each other many times.
 const MAX_VISITS: usize = 1_000;
-
-/// Why it leads nowhere.
-pub(super) enum Unresolved {
-    Registry(RegistryError),
-    Image(ImageError),
-    /// It has other platforms.
-    Platform(BTreeSet<String>),
-}
-
-impl From<RegistryError> for Unresolved {
-    fn from(error: RegistryError) -> Self {
-        Self::Registry(error)
-    }
-}
-
-impl From<ImageError> for Unresolved {
-    fn from(error: ImageError) -> Self {
-        Self::Image(error)
-    }
-}
 
 /// A walk through indexes for the manifest that fits best.
 pub(super) struct Search<'a> {
     pub(super) repository: &'a Repository,
     pub(super) platform: &'a Platform,
-    /// Platforms that there are, and are not wanted.
-    pub(super) others: BTreeSet<String>,
+    /// What there is, and is not wanted.
+    pub(super) offers: Offers,
     pub(super) visits: usize,
 }
 
 impl Search<'_> {
-    pub(super) async fn resolve(
-        mut self,
-        reference: &Reference,
-        told: impl FnOnce(&Descriptor),
-    ) -> Result<Found, Unresolved> {
-        let manifest = self.repository.manifest(&reference.version).await?;
-        told(&manifest.descriptor);
-        let found = self.image_of(manifest, 0).await?;
-        found.ok_or(Unresolved::Platform(self.others))
-    }
-
-    async fn image_of(
+    /// The image that `manifest` is, or leads to; `None` if there are others only.
+    pub(super) async fn image_of(
         &mut self,
         manifest: Manifest,
         depth: usize,
-    ) -> Result<Option<Found>, Unresolved> {
+    ) -> Result<Option<Found>, Error> {
         let Manifest { descriptor, json } = manifest;
         match Document::of(&descriptor.media_type) {
             Document::Manifest => Ok(Some(Found::of_manifest(descriptor, json)?)),
@@ -74,19 +41,18 @@ impl Search<'_> {
         index: &Descriptor,
         json: &[u8],
         depth: usize,
-    ) -> Result<Option<Found>, Unresolved> {
+    ) -> Result<Option<Found>, Error> {
         let mut entries = Vec::new();
         for entry in Entry::of_index(&index.digest, json)? {
             self.visits += 1;
-            if depth >= MAX_DEPTH || self.visits > MAX_VISITS {
+            if depth >= MAX_INDEX_DEPTH || self.visits > MAX_VISITS {
                 return Err(ImageError::Invalid {
                     problem: "its indexes are nested too deeply".to_owned(),
                 }
                 .into());
             }
-            match self.nearness(&entry) {
-                Some(nearness) => entries.push((nearness, entry)),
-                None => continue,
+            if let Some(nearness) = self.nearness(&entry) {
+                entries.push((nearness, entry));
             }
         }
         // The order of the index decides between equals.
@@ -114,9 +80,8 @@ impl Search<'_> {
             return Some(u32::MAX);
         };
         let nearness = distance(self.platform, platform);
-        // What builders call their attestations.
-        if nearness.is_none() && platform.os != "unknown" {
-            self.others.insert(platform.to_string());
+        if nearness.is_none() {
+            self.offers.add(platform);
         }
         nearness
     }

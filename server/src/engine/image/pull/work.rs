@@ -1,28 +1,25 @@
 //! The work of one pull.
 
 use std::collections::{HashMap, HashSet};
-use std::future;
 use std::sync::Arc;
 
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::resolve::{Search, Unresolved};
+use super::Pulled;
+use super::resolve::Search;
 use super::source::PullSource;
-use super::{Abandoned, Pulled};
 use crate::backend::{BackendError, ContainerBackend};
 use crate::engine::Error;
 use crate::engine::core::Core;
 use crate::engine::image::import::{describe, register};
 use crate::engine::image::references::in_turn;
-use crate::engine::image::transfer::{LayerPhase, Progress};
+use crate::engine::image::transfer::{LayerPhase, Progress, move_all};
 use crate::model::image::{AccountFiles, Descriptor, Platform};
-use crate::model::limits::REGISTRY_TRANSFERS;
 use crate::model::{Cause, Digest, EventKind, Image};
 use crate::oci::image::scan::{Next, RootScan};
-use crate::oci::image::{Found, ImageContent, ImageError, Layer, distance};
+use crate::oci::image::{Found, ImageContent, ImageError, Layer, Offers, distance};
 use crate::oci::reference::Reference;
 use crate::registry::{Credentials, Download, Joined, RegistryError, Repository};
 
@@ -36,7 +33,7 @@ pub(super) struct Work {
     pub(super) platform: Platform,
     pub(super) credentials: Option<Credentials>,
     pub(super) progress: Arc<Progress>,
-    pub(super) abandoned: Abandoned,
+    pub(super) abandoned: CancellationToken,
 }
 
 /// What the registry has said of the image.
@@ -48,7 +45,7 @@ struct Asked {
 
 impl Work {
     pub(super) async fn run(
-        self,
+        &self,
         resolved: watch::Sender<Option<Descriptor>>,
     ) -> Result<Pulled, Error> {
         self.core.require_backend()?;
@@ -63,8 +60,6 @@ impl Work {
         {
             return Ok(pulled);
         }
-        let (content, _) = self.content(&asked)?;
-        self.must_fit(&content.platform)?;
         let mut attempt = 1;
         loop {
             match self.take_in(&asked).await {
@@ -86,15 +81,16 @@ impl Work {
         let credentials = self.credentials.clone();
         let registries = &self.core.settings.registries;
         let repository = registries.repository(&self.reference, credentials).await?;
-        let search = Search {
+        let manifest = repository.manifest(&self.reference.version).await?;
+        resolved.send_replace(Some(manifest.descriptor.clone()));
+        let mut search = Search {
             repository: &repository,
             platform: &self.platform,
-            others: Default::default(),
+            offers: Offers::default(),
             visits: 0,
         };
-        let told = |target: &Descriptor| drop(resolved.send_replace(Some(target.clone())));
-        let found = search.resolve(&self.reference, told).await;
-        let found = found.map_err(|error| self.unresolved(error))?;
+        let found = search.image_of(manifest, 0).await?;
+        let found = found.ok_or_else(|| self.platform_not_found(search.offers.to_string()))?;
         let here = self.core.images.get(&found.config.digest);
         let here = here.filter(|image| image.target.digest == found.target.digest);
         let config = match &here {
@@ -107,17 +103,6 @@ impl Work {
             config,
         };
         Ok((asked, here))
-    }
-
-    fn unresolved(&self, error: Unresolved) -> Error {
-        match error {
-            Unresolved::Registry(error) => error.into(),
-            Unresolved::Image(error) => error.into(),
-            Unresolved::Platform(others) => {
-                let others: Vec<String> = others.into_iter().collect();
-                self.platform_not_found(others.join(", "))
-            }
-        }
     }
 
     fn platform_not_found(&self, available: String) -> Error {
@@ -170,6 +155,7 @@ impl Work {
     /// Brings in what is missing. The backend unpacks each layer while the next ones come.
     async fn take_in(&self, asked: &Asked) -> Result<Image, Unfinished> {
         let (content, source) = self.content(asked).map_err(Error::from)?;
+        self.must_fit(&content.platform)?;
         let (downloads, joined) = self.downloads(asked, &content.layers).await?;
         source.begin(&content.layers, downloads.clone());
         let mut image = describe(&content, None);
@@ -258,11 +244,8 @@ impl Work {
         let digests = layers.iter().map(|layer| &layer.descriptor.digest);
         let ordered = digests.filter(|digest| seen.insert(*digest));
         let moving = ordered.filter_map(|digest| Some((digest, downloads.get(digest)?)));
-        let moves: Vec<_> = moving
-            .map(|(digest, download)| self.follow(digest, download))
-            .collect();
-        let moves = stream::iter(moves).buffered(REGISTRY_TRANSFERS);
-        moves.try_for_each(|()| future::ready(Ok(()))).await
+        let moves = moving.map(|(digest, download)| self.follow(digest, download));
+        move_all(moves.collect()).await
     }
 
     async fn follow(&self, digest: &Digest, download: &Download) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use std::io::Read as _;
 use super::blobs::Blobs;
 use super::layout::named;
 use super::unpack::Files;
-use super::{Found, ImageContent, ImageError, Offers, assemble, invalid};
+use super::{Found, ImageContent, ImageError, Offers, assemble, invalid, not_found};
 use crate::model::Digest;
 use crate::model::image::{Descriptor, Platform};
 use crate::model::limits::MAX_LAYERS;
@@ -49,7 +49,7 @@ pub(super) fn images(
         images.push(assemble(blobs, found)?);
     }
     if images.is_empty() {
-        return Err(offers.not_found(platform));
+        return Err(not_found(&offers, platform));
     }
     Ok(images)
 }

@@ -10,17 +10,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::blobs::Blobs;
 use super::unpack::Files;
-use super::{Found, ImageContent, ImageError, Offers, assemble, invalid};
+use super::{Found, ImageContent, ImageError, Offers, assemble, invalid, not_found};
 use crate::model::Digest;
 use crate::model::image::{Descriptor, Platform};
-use crate::oci::image::documents::{self, DescriptorJson, Document, LayoutJson};
+use crate::oci::image::documents::{
+    self, CONTAINERD_NAME, DescriptorJson, Document, LayoutJson, MAX_INDEX_DEPTH, REF_NAME,
+};
 use crate::oci::image::platform::distance;
 use crate::oci::reference;
 
-const CONTAINERD_NAME: &str = "io.containerd.image.name";
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// Indexes within indexes.
-const MAX_DEPTH: usize = 4;
 /// Entries of indexes that are looked at: the same few blobs can refer to each other many times.
 const MAX_VISITS: usize = 4_096;
 
@@ -62,7 +60,7 @@ pub(super) fn images(
         }
     }
     if images.is_empty() {
-        return Err(search.offers.not_found(platform));
+        return Err(not_found(&search.offers, platform));
     }
     let images = images.into_values();
     images.map(|found| assemble(blobs, found)).collect()
@@ -108,7 +106,7 @@ impl Search<'_> {
         depth: usize,
     ) -> Result<Option<(u32, Found)>, ImageError> {
         self.visits += 1;
-        if depth > MAX_DEPTH || self.visits > MAX_VISITS {
+        if depth > MAX_INDEX_DEPTH || self.visits > MAX_VISITS {
             return Err(invalid("its indexes are nested too deeply"));
         }
         match Document::of(&entry.media_type) {

@@ -15,13 +15,12 @@ mod layout;
 mod tests;
 mod unpack;
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use self::blobs::{Blobs, Unpacked};
 use super::scan::{self, RootScan};
-use super::{Found, ImageContent, ImageError, Layer, invalid};
+use super::{Found, ImageContent, ImageError, Layer, Offers, invalid};
 use crate::model::image::{AccountFiles, Platform};
 
 /// An opened archive.
@@ -60,26 +59,14 @@ impl Archive {
     }
 }
 
-/// The platforms that an archive has images for, besides the one wanted.
-#[derive(Debug, Default)]
-struct Offers(BTreeSet<String>);
-
-impl Offers {
-    fn add(&mut self, platform: &Platform) {
-        // What builders call their attestations.
-        if platform.os != "unknown" {
-            self.0.insert(platform.to_string());
-        }
+/// An archive without an image for the platform that is wanted.
+fn not_found(offers: &Offers, wanted: &Platform) -> ImageError {
+    if offers.is_empty() {
+        return invalid("it has no image");
     }
-
-    fn not_found(self, wanted: &Platform) -> ImageError {
-        if self.0.is_empty() {
-            return invalid("it has no image");
-        }
-        ImageError::PlatformNotFound {
-            platform: wanted.to_string(),
-            available: self.0.into_iter().collect::<Vec<_>>().join(", "),
-        }
+    ImageError::PlatformNotFound {
+        platform: wanted.to_string(),
+        available: offers.to_string(),
     }
 }
 

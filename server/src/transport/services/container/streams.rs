@@ -1,8 +1,8 @@
 //! Running containers with their streams, and joining those of main processes.
 
 use std::future::ready;
-use std::pin::Pin;
 
+use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt, stream};
 use tonic::Status;
 use wharf_api::v1;
@@ -17,19 +17,13 @@ use crate::transport::parse::{Field, idempotency};
 use crate::transport::services::{About, complete, parsed, parsed_about, stdio};
 use crate::transport::{CallError, RequestContext, parse, render};
 
-type Messages = Pin<Box<dyn Stream<Item = Result<v1::RunContainerRequest, Status>> + Send>>;
-
-/// A run whose image is being pulled.
-struct Pending {
-    containers: Containers,
-    call: Call,
-    run: RunContainer,
-    messages: Messages,
-}
-
 /// Where a run with a pull stands.
 enum Step {
-    Pulling(Pulling, Box<Pending>),
+    /// What comes after the pull does nothing before.
+    Pulling(
+        Pulling,
+        BoxFuture<'static, Result<Answers<v1::RunContainerResponse>, CallError>>,
+    ),
     Running(Answers<v1::RunContainerResponse>),
     Over,
 }
@@ -39,20 +33,20 @@ impl Step {
     async fn next(mut self) -> Option<(Result<v1::RunContainerResponse, Status>, Self)> {
         loop {
             match self {
-                Self::Pulling(mut pulling, pending) => match pulling.next().await {
-                    Some(Ok(PullNews::Resolved(_))) => self = Self::Pulling(pulling, pending),
+                Self::Pulling(mut pulling, then) => match pulling.next().await {
+                    Some(Ok(PullNews::Resolved(_))) => self = Self::Pulling(pulling, then),
                     Some(Ok(PullNews::Further(News::Progress(progress)))) => {
                         let progress = render::image::progress(&progress);
                         let message = v1::RunContainerResponse {
                             response: Some(Response::Progress(progress)),
                         };
-                        return Some((Ok(message), Self::Pulling(pulling, pending)));
+                        return Some((Ok(message), Self::Pulling(pulling, then)));
                     }
                     Some(Err(error)) => {
                         return Some((Err(CallError::from(error).into()), Self::Over));
                     }
                     Some(Ok(PullNews::Further(News::Done(_)))) | None => {
-                        self = match pending.begin().await {
+                        self = match then.await {
                             Ok(running) => Self::Running(running),
                             Err(error) => return Some((Err(error.into()), Self::Over)),
                         }
@@ -68,15 +62,6 @@ impl Step {
     }
 }
 
-impl Pending {
-    async fn begin(self) -> Result<Answers<v1::RunContainerResponse>, CallError> {
-        let containers = self.containers;
-        containers
-            .create_and_join(self.call, self.run, self.messages)
-            .await
-    }
-}
-
 impl Containers {
     /// Creates, joins and starts one, after pulling its image if that is asked for.
     pub(super) async fn run(
@@ -89,22 +74,17 @@ impl Containers {
     ) -> Result<Answers<v1::RunContainerResponse>, CallError> {
         let start = *stdio::start(&mut messages).await?;
         let call = idempotency::call(context, &start);
-        let run = complete(parsed(&self.engine, |out| {
+        let mut run = complete(parsed(&self.engine, |out| {
             parse::container::run(start, out)
         })?)?;
         let pulling = self.engine.pull_before_run(&call, &run.create)?;
         let Some(pulling) = pulling else {
             return self.create_and_join(call, run, messages).await;
         };
-        let mut run = run;
         run.create.pull = PullFirst::default();
-        let pending = Pending {
-            containers: self.clone(),
-            call,
-            run,
-            messages: Box::pin(messages),
-        };
-        let first = Step::Pulling(pulling, Box::new(pending));
+        let containers = self.clone();
+        let then = async move { containers.create_and_join(call, run, messages).await };
+        let first = Step::Pulling(pulling, Box::pin(then));
         Ok(Box::pin(stream::unfold(first, Step::next)))
     }
 

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 use wharf_api::v1;
 use wharf_api::v1::image_service_server::ImageService;
 
-use super::{Answers, PruneMode, keyed, parsed};
+use super::{Answers, PruneMode, complete, keyed, parsed};
 use crate::engine::{DeletedImage, Engine, Error};
 use crate::model::Image;
 use crate::transport::{CallError, RequestContext, parse, render};
@@ -132,9 +132,7 @@ impl ImageService for Images {
         let context = RequestContext::of(&request)?;
         let request = request.into_inner();
         let wanted = parsed(&self.engine, |out| parse::image::pull_image(request, out))?;
-        let (wanted, interval) = wanted.ok_or(CallError::Bug {
-            what: "a pull that is in order says nothing",
-        })?;
+        let (wanted, interval) = complete(wanted)?;
         let messages = pull::pull(&self.engine, context.cause(), wanted, interval)?;
         Ok(Response::new(messages))
     }

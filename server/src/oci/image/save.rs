@@ -3,76 +3,26 @@
 //!
 //! The same images give the same bytes: everything in it has one order and no time. Blobs are named and not read.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::Found;
+use super::documents::{CONTAINERD_NAME, OCI_INDEX, REF_NAME};
 use crate::model::Digest;
 use crate::model::image::{Descriptor, Platform};
 use crate::tarball::{self, Kind, Metadata, WriteEntry};
 
-const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// By which containerd names an image.
-const CONTAINERD_NAME: &str = "io.containerd.image.name";
-/// By which others do.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const FILE_MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o755;
-
-/// What an image's manifest names.
-#[derive(Debug, Clone)]
-pub(crate) struct Manifest {
-    pub(crate) config: Descriptor,
-    /// Lowest first.
-    pub(crate) layers: Vec<Descriptor>,
-}
-
-#[derive(Deserialize)]
-struct ManifestJson {
-    config: DescriptorJson,
-    layers: Vec<DescriptorJson>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct DescriptorJson {
-    media_type: String,
-    digest: Digest,
-    size: u64,
-}
-
-impl From<DescriptorJson> for Descriptor {
-    fn from(json: DescriptorJson) -> Self {
-        Self {
-            media_type: json.media_type,
-            digest: json.digest,
-            size_bytes: json.size,
-        }
-    }
-}
-
-impl Manifest {
-    /// Reads one that was verified when it came here.
-    pub(crate) fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
-        let manifest: ManifestJson = serde_json::from_slice(json)?;
-        Ok(Self {
-            config: manifest.config.into(),
-            layers: manifest.layers.into_iter().map(Into::into).collect(),
-        })
-    }
-}
 
 /// An image that is to be in the archive.
 #[derive(Debug, Clone)]
 pub(crate) struct SavedImage {
-    /// Its manifest's descriptor.
-    pub(crate) target: Descriptor,
+    /// What it is made of, and to be called.
+    pub(crate) found: Found,
     pub(crate) platform: Platform,
-    /// What it is to be called, normalised; may be empty.
-    pub(crate) references: BTreeSet<String>,
-    pub(crate) manifest: Manifest,
 }
 
 /// A part of an archive, in order.
@@ -101,8 +51,8 @@ pub(crate) fn parts(images: &BTreeMap<Digest, SavedImage>) -> std::io::Result<Ve
 fn blobs(images: &BTreeMap<Digest, SavedImage>) -> BTreeMap<&Digest, &Descriptor> {
     let mut blobs = BTreeMap::new();
     for image in images.values() {
-        let documents = [&image.target, &image.manifest.config];
-        let all = documents.into_iter().chain(&image.manifest.layers);
+        let documents = [&image.found.target, &image.found.config];
+        let all = documents.into_iter().chain(&image.found.layers);
         blobs.extend(all.map(|blob| (&blob.digest, blob)));
     }
     blobs
@@ -125,12 +75,12 @@ fn index_entries(image: &SavedImage) -> Vec<Value> {
         platform["variant"] = json!(variant);
     }
     let entry = json!({
-        "mediaType": image.target.media_type,
-        "digest": image.target.digest,
-        "size": image.target.size_bytes,
+        "mediaType": image.found.target.media_type,
+        "digest": image.found.target.digest,
+        "size": image.found.target.size_bytes,
         "platform": platform,
     });
-    if image.references.is_empty() {
+    if image.found.references.is_empty() {
         return vec![entry];
     }
     let named = |reference: &String| {
@@ -138,7 +88,7 @@ fn index_entries(image: &SavedImage) -> Vec<Value> {
         entry["annotations"] = json!({CONTAINERD_NAME: reference, REF_NAME: tag(reference)});
         entry
     };
-    image.references.iter().map(named).collect()
+    image.found.references.iter().map(named).collect()
 }
 
 /// The tag of a normalised reference, which has one unless it has a digest: then that says which it is.
@@ -152,11 +102,11 @@ fn tag(reference: &str) -> &str {
 
 fn docker_manifest(images: &BTreeMap<Digest, SavedImage>) -> Value {
     let entry = |image: &SavedImage| {
-        let layers = image.manifest.layers.iter();
+        let layers = image.found.layers.iter();
         let layers: Vec<String> = layers.map(|layer| path(&layer.digest)).collect();
         json!({
-            "Config": path(&image.manifest.config.digest),
-            "RepoTags": image.references,
+            "Config": path(&image.found.config.digest),
+            "RepoTags": image.found.references,
             "Layers": layers,
         })
     };
@@ -230,6 +180,7 @@ impl Plan {
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
+    use crate::oci::image::documents::OCI_MANIFEST;
 
     #[test]
     fn a_tag_is_what_follows_the_last_name() {
@@ -242,7 +193,13 @@ mod tests {
 
     #[test]
     fn a_document_that_is_no_manifest_is_not_read_as_one() {
-        assert!(Manifest::parse(b"{\"manifests\":[]}").is_err());
-        assert!(Manifest::parse(b"{}").is_err());
+        for json in [&b"{\"manifests\":[]}"[..], b"{}"] {
+            let target = Descriptor {
+                media_type: OCI_MANIFEST.to_owned(),
+                digest: Digest::of(json),
+                size_bytes: json.len() as u64,
+            };
+            assert!(Found::of_manifest(target, json.to_vec()).is_err());
+        }
     }
 }
