@@ -8,6 +8,7 @@
 mod broken;
 mod by_fake;
 mod by_proxy;
+mod by_registry;
 mod calls;
 mod execs;
 mod in_process;
@@ -25,6 +26,7 @@ use crate::harness::proxy::Proxy;
 use crate::harness::{Client, Refusal, containerd_only, scenario};
 use by_fake::FakeServer;
 use by_proxy::Between;
+use by_registry::Behind;
 
 type Made<'a> = Pin<Box<dyn Future<Output = Refusal> + 'a>>;
 
@@ -34,6 +36,8 @@ enum Case {
     Call(for<'a> fn(&'a Client) -> Made<'a>),
     /// A call while the way to containerd misbehaves.
     Proxy(for<'a> fn(&'a Client, &'a Between) -> Made<'a>),
+    /// A pull from a registry that refuses or misbehaves.
+    Registry(for<'a> fn(&'a Client, &'a Behind) -> Made<'a>),
     /// A call to a server and a containerd in a condition of their own. Gets the request id to use.
     World(fn(&str) -> Refusal),
     /// A call to the server's own parts, put together over a backend with faults to inject.
@@ -47,8 +51,6 @@ enum Case {
 /// What is still to be built, and brings its reasons with it.
 #[derive(Debug, Clone, Copy)]
 enum Capability {
-    /// Pull and push.
-    Registries,
     /// Credentials, roles, policies of listeners.
     Security,
     /// Limits of callers.
@@ -65,6 +67,9 @@ macro_rules! made {
     (Proxy, $produce:path) => {
         Case::Proxy(|client, between| Box::pin($produce(client, between)))
     };
+    (Registry, $produce:path) => {
+        Case::Registry(|client, behind| Box::pin($produce(client, behind)))
+    };
     (Fake, $produce:path) => {
         Case::Fake(|server, client| Box::pin($produce(server, client)))
     };
@@ -72,7 +77,7 @@ macro_rules! made {
 
 #[rustfmt::skip] // A table: one reason, one row.
 fn case(reason: ErrorReason) -> Case {
-    use Capability::{Quotas, Registries, Security};
+    use Capability::{Quotas, Security};
     use Case::{Later, World};
     use ErrorReason as R;
     match reason {
@@ -86,7 +91,7 @@ fn case(reason: ErrorReason) -> Case {
         R::ContainerNotFound => made!(Call, calls::container_not_found),
         R::ExecNotFound => made!(Call, execs::not_found),
         R::ImageNotFound => made!(Call, calls::image_not_found),
-        R::RegistryImageNotFound => Later(Registries),
+        R::RegistryImageNotFound => made!(Registry, by_registry::image_not_found),
         R::PlatformNotFound => made!(Call, calls::platform_not_found),
         R::PathNotFound => made!(Call, calls::path_not_found),
         R::LogNotFound => made!(Call, calls::log_not_found),
@@ -126,19 +131,19 @@ fn case(reason: ErrorReason) -> Case {
         R::PermissionDeniedMethod => Later(Security),
         R::PermissionDeniedResource => Later(Security),
         R::PolicyDenied => Later(Security),
-        R::RegistryAuthFailed => Later(Registries),
+        R::RegistryAuthFailed => made!(Registry, by_registry::auth_failed),
         R::TooManyContainers => made!(Fake, by_fake::too_many_containers),
         R::TooManyExecs => made!(Call, execs::too_many),
         R::TooManyStreams => Later(Quotas),
         R::RateLimited => Later(Quotas),
         R::Overloaded => World(worlds::overloaded),
-        R::RegistryRateLimited => Later(Registries),
+        R::RegistryRateLimited => made!(Registry, by_registry::rate_limited),
         R::NoSpace => World(worlds::no_space),
         R::HostResources => made!(Proxy, by_proxy::host_resources),
         R::BackendUnavailable => made!(Proxy, by_proxy::backend_unavailable),
         R::ServerDraining => World(worlds::server_draining),
         R::ServerStarting => World(worlds::server_starting),
-        R::RegistryUnavailable => Later(Registries),
+        R::RegistryUnavailable => made!(Registry, by_registry::unavailable),
         R::Deadline => made!(Proxy, by_proxy::deadline),
         R::StopTimedOut => made!(Fake, by_fake::stop_timed_out),
         R::CallerCancelled => made!(Broken, broken::caller_cancelled),
@@ -150,7 +155,8 @@ fn case(reason: ErrorReason) -> Case {
         R::InternalBug => made!(Broken, broken::internal_bug),
         R::ImageInvalid => made!(Call, calls::image_invalid),
         R::ArchiveInvalid => made!(Call, calls::archive_invalid),
-        R::RegistryResponseInvalid | R::RegistrySettingsInvalid => Later(Registries),
+        R::RegistryResponseInvalid => made!(Registry, by_registry::response_invalid),
+        R::RegistrySettingsInvalid => made!(Registry, by_registry::settings_invalid),
     }
 }
 
@@ -242,6 +248,26 @@ fn reasons_of_a_backend_that_misbehaves_are_produced() {
 }
 
 #[test]
+fn reasons_of_registries_are_produced() {
+    scenario(async |world| {
+        let behind = &Behind::start(&world.wharfd).await;
+        let client = world.up().await;
+        produce_all(|case, id| match case {
+            Case::Registry(produce) => {
+                let client = client.with_id(id);
+                Some(Box::pin(async move {
+                    let refusal = produce(&client, behind).await;
+                    behind.proxy.heal();
+                    refusal
+                }))
+            }
+            _ => None,
+        })
+        .await;
+    });
+}
+
+#[test]
 fn reasons_that_only_a_fake_backend_gives_are_produced() {
     scenario(async |world| {
         let server = &FakeServer::start(world.directory()).await;
@@ -308,7 +334,11 @@ fn every_reason_is_produced_or_waits_for_a_capability() {
         match case(reason) {
             Case::World(_) => assert!(OF_A_WORLD.contains(&reason), "{reason} has no test"),
             Case::Later(capability) => eprintln!("{reason} comes with {capability:?}"),
-            Case::Call(_) | Case::Proxy(_) | Case::Fake(_) | Case::Broken(_) => {}
+            Case::Call(_)
+            | Case::Proxy(_)
+            | Case::Registry(_)
+            | Case::Fake(_)
+            | Case::Broken(_) => {}
         }
     }
 }

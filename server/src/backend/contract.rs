@@ -71,7 +71,8 @@ pub trait ContainerBackend: Send + Sync {
     /// What there is of one container.
     fn find(&self, id: ContainerId) -> impl Future<Output = Result<Found, BackendError>> + Send;
 
-    /// What there is of every container that this server made.
+    /// What there is of every container that this server made. Every connection begins with it: what earlier runs
+    /// of the server did not come to the end of is cleared.
     fn inventory(
         &self,
     ) -> impl Future<Output = Result<HashMap<ContainerId, Found>, BackendError>> + Send;

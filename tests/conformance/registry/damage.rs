@@ -38,12 +38,14 @@ async fn is_refused(behind: &Behind, client: &Client, at: At, fault: Fault, expe
 #[test]
 fn content_that_is_not_what_its_digest_says_is_never_taken() {
     scenario(async |world| {
-        let behind = Behind::start(world, Access::Open, &[100_000; 2]).await;
+        let behind = Behind::start(world, Access::Open, &[100_000, 3_000_000]).await;
         let layer = At::Blob(behind.last_layer());
         let config = At::Blob(behind.pushed.config().to_owned());
         let client = up(world).await;
         for (at, fault, expected) in [
             (layer.clone(), Fault::WrongByte, &["DIGEST_MISMATCH"][..]),
+            // It cannot be read, which shows long before its digest does.
+            (layer.clone(), Fault::WrongStart, &["DIGEST_MISMATCH"]),
             (config.clone(), Fault::WrongByte, &["DIGEST_MISMATCH"]),
             (At::Manifests, Fault::WrongByte, NOT_THE_SAME),
             (layer.clone(), Fault::Half, TOO_SHORT),
@@ -74,7 +76,7 @@ fn content_that_comes_damaged_once_is_fetched_again() {
     scenario(async |world| {
         let behind = Behind::start(world, Access::Open, &[100_000]).await;
         let client = up(world).await;
-        for fault in [Fault::WrongByte, Fault::Half] {
+        for fault in [Fault::WrongByte, Fault::WrongStart, Fault::Half] {
             let layer = At::Blob(behind.last_layer());
             behind.proxy.fail_times(layer, fault, 1);
             let pulled = client.pull(&behind.image).await.unwrap();

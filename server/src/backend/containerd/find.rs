@@ -48,8 +48,7 @@ pub(super) struct Listed {
     pub(super) created: SystemTime,
 }
 
-/// Two calls: Containers.ListStream, Tasks.List; and what it takes to clear what is left under earlier
-/// names.
+/// Clears what is left under earlier names, too.
 pub(super) async fn inventory(
     backend: &Containerd,
 ) -> Result<HashMap<ContainerId, Found>, BackendError> {

@@ -14,6 +14,7 @@ mod lease;
 mod unpack;
 
 use std::collections::HashMap;
+use std::future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use containerd_client::services::v1::{
 };
 use containerd_client::types::Descriptor as Target;
 use prost_types::FieldMask;
+use tokio::sync::watch;
 
 pub(super) use self::content::open as open_blob;
 use self::lease::Lease;
@@ -66,22 +68,54 @@ async fn ingest_leased(
     image: &Image,
     content: Arc<ImageContent>,
 ) -> Result<u64, BackendError> {
-    let mut size = 0;
-    let mut parent = None;
-    for layer in &content.layers {
-        // Later ones come in while this one is unpacked.
-        content::write_layer(connection, lease, &content, layer).await?;
-        content.source.unpacking(layer);
-        size += unpack::unpack(connection, lease, layer, parent).await?;
-        content.source.unpacked(layer);
-        parent = Some(&layer.chain_id);
-    }
+    let written = watch::Sender::new(0);
+    // Later ones come in while one is unpacked.
+    let (size, ()) = futures_util::try_join!(
+        unpack_all(connection, lease, &content, written.subscribe()),
+        write_all(connection, lease, &content, written),
+    )?;
     content::write_documents(connection, lease, &content).await?;
     for reference in &image.references {
         name(connection, image, reference).await?;
     }
     if image.references.is_empty() {
         name(connection, image, &image.dangling_name()).await?;
+    }
+    Ok(size)
+}
+
+/// Writes the layers in their order, and tells how many there are.
+async fn write_all(
+    connection: &Connection,
+    lease: &Lease,
+    content: &Arc<ImageContent>,
+    written: watch::Sender<usize>,
+) -> Result<(), BackendError> {
+    for layer in &content.layers {
+        content::write_layer(connection, lease, content, layer).await?;
+        written.send_modify(|layers| *layers += 1);
+    }
+    Ok(())
+}
+
+/// Unpacks what has been written, once it is known to be right: containerd unpacks whatever it has, within no limits.
+async fn unpack_all(
+    connection: &Connection,
+    lease: &Lease,
+    content: &Arc<ImageContent>,
+    mut written: watch::Receiver<usize>,
+) -> Result<u64, BackendError> {
+    let (mut size, mut parent) = (0, None);
+    for (place, layer) in content.layers.iter().enumerate() {
+        if written.wait_for(|layers| *layers > place).await.is_err() {
+            // Who writes has failed, and tells why.
+            return future::pending().await;
+        }
+        content::verified(content, layer).await?;
+        content.source.unpacking(layer);
+        size += unpack::unpack(connection, lease, layer, parent).await?;
+        content.source.unpacked(layer);
+        parent = Some(&layer.chain_id);
     }
     Ok(size)
 }

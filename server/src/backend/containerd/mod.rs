@@ -262,6 +262,8 @@ impl ContainerBackend for Containerd {
         find::find(self, id).await
     }
 
+    /// Three calls: Leases.List, Containers.ListStream, Tasks.List; and what it takes to clear what earlier runs of
+    /// the server have left.
     async fn inventory(&self) -> Result<HashMap<ContainerId, Found>, BackendError> {
         images::end_earlier_leases(self.connection(), self.server_id()).await;
         find::inventory(self).await

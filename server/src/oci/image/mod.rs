@@ -89,7 +89,8 @@ pub trait LayerSource: fmt::Debug + Send + Sync {
     /// If it cannot be had.
     fn open(&self, layer: &Layer) -> io::Result<Box<dyn Read + Send>>;
 
-    /// The file that has a layer's blob, whole and verified. It may be linked, and nobody changes it.
+    /// The file that has a layer's blob, whole and of its digest; what is in it is known only once [`Self::verified`]
+    /// says so. It may be linked, and nobody changes it.
     ///
     /// # Errors
     /// If it cannot be had, or is something else.

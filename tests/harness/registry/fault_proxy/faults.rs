@@ -56,8 +56,10 @@ pub enum Fault {
     StallAfter(u64),
     /// The body comes by so many bytes a second.
     Drip(u64),
-    /// One byte of the body is another.
+    /// The byte in the middle of the body is another.
     WrongByte,
+    /// The first byte of the body is another: what it is, is not recognised.
+    WrongStart,
     /// Half of the body, with the length of that half.
     Half,
     /// Another body of this media type, with all that is right about it.

@@ -81,6 +81,7 @@ pub(super) async fn of(
             })
             .await
         }
+        Fault::WrongStart => changed(pass_on(state, request).await?, |all| all[0] ^= 1).await,
         Fault::Half => {
             changed(pass_on(state, request).await?, |all| {
                 all.truncate(all.len() / 2);

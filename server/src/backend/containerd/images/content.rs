@@ -38,8 +38,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 type Labels = HashMap<String, String>;
 type Blob = Box<dyn Read + Send>;
 
-/// Writes a layer's blob, once it is here and known to be right: what containerd is sent, it gets without waiting, and
-/// it unpacks whatever it has, within no limits.
+/// Writes a layer's blob, once it is here: what containerd is sent, it gets without waiting.
 pub(super) async fn write_layer(
     connection: &Connection,
     lease: &Lease,
@@ -47,10 +46,7 @@ pub(super) async fn write_layer(
     layer: &Layer,
 ) -> Result<(), BackendError> {
     let file = match is_there(connection, &layer.descriptor.digest).await? {
-        true => {
-            blocking(content, layer, |source, layer| source.verified(layer)).await?;
-            None
-        }
+        true => None,
         false => Some(blocking(content, layer, |source, layer| source.file(layer)).await?),
     };
     let open = move || match file {
@@ -61,6 +57,14 @@ pub(super) async fn write_layer(
     let diff_id = ("containerd.io/uncompressed", layer.diff_id.to_string());
     let upload = Upload::new(lease, &layer.descriptor, labels([diff_id]));
     upload.run(connection, lease, open).await
+}
+
+/// Returns once a layer is known to be right.
+pub(super) async fn verified(
+    content: &Arc<ImageContent>,
+    layer: &Layer,
+) -> Result<(), BackendError> {
+    blocking(content, layer, |source, layer| source.verified(layer)).await
 }
 
 /// Asks where the layers come from, which may have to wait for them.

@@ -83,6 +83,22 @@ impl PullSource {
         self.scanned.send_replace(place + 1);
     }
 
+    /// Returns once all layers are known to be what they should be, or something has failed.
+    pub(super) async fn all_scanned(&self) {
+        let layers = self.incoming.get().map(|incoming| incoming.order.len());
+        drop(self.until_scanned(layers.unwrap_or(0)).await);
+    }
+
+    /// So many layers, from the lowest on.
+    async fn until_scanned(&self, layers: usize) -> io::Result<()> {
+        let mut scanned = self.scanned.subscribe();
+        let is_far_enough = scanned.wait_for(|scanned| *scanned >= layers);
+        match self.failed.run_until_cancelled(is_far_enough).await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(_)) | None => Err(io::Error::other(RegistryError::Abandoned)),
+        }
+    }
+
     /// Whether some of what was read may have been something else than what is there by now.
     pub(super) fn has_changed(&self) -> bool {
         let incoming = self.incoming.get().into_iter();
@@ -157,23 +173,15 @@ impl LayerSource for PullSource {
             return Err(io::ErrorKind::NotFound.into());
         };
         let file = download.file(&self.failed);
-        let file = file.inspect_err(|error| note(&self.unread, error))?;
-        self.verified(layer)?;
-        Ok(file)
+        file.inspect_err(|error| note(&self.unread, error))
     }
 
     fn verified(&self, layer: &Layer) -> io::Result<()> {
         let wanted = &layer.descriptor.digest;
         let order = self.incoming.get().map(|incoming| &incoming.order);
         let place = order.and_then(|order| order.iter().position(|digest| digest == wanted));
-        let place = place.unwrap_or(usize::MAX);
-        let mut scanned = self.scanned.subscribe();
-        let is_far_enough = scanned.wait_for(|layers| *layers > place);
-        let waited = self.failed.run_until_cancelled(is_far_enough);
-        match self.runtime.block_on(waited) {
-            Some(Ok(_)) => Ok(()),
-            Some(Err(_)) | None => Err(io::Error::other(RegistryError::Abandoned)),
-        }
+        let layers = place.map_or(usize::MAX, |place| place + 1);
+        self.runtime.block_on(self.until_scanned(layers))
     }
 
     fn unpacking(&self, layer: &Layer) {

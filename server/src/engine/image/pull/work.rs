@@ -1,6 +1,7 @@
 //! The work of one pull.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -171,6 +172,10 @@ impl Work {
         let scanned = first.noticing(scan(Arc::clone(&content), Arc::clone(&source)));
         let ingested = first.noticing(async {
             let ingested = self.core.backend.ingest(&image, Arc::clone(&content)).await;
+            if let Err(BackendError::LayerInvalid { .. }) = ingested {
+                // It was unpacked while it came in.
+                source.all_scanned().await;
+            }
             ingested.map_err(Error::from)
         });
         let (moved, scanned, ingested) = tokio::join!(moved, scanned, ingested);
@@ -386,8 +391,12 @@ async fn scan(content: Arc<ImageContent>, source: Arc<PullSource>) -> Result<Acc
         let mut scan = RootScan::default();
         loop {
             for (place, layer) in content.layers.iter().enumerate() {
-                let blob = source.read(layer).map_err(|error| unreadable(&error))?;
-                scan.layer(blob, layer)?;
+                let mut blob = source.read(layer).map_err(|error| unreadable(&error))?;
+                if let Err(error) = scan.layer(&mut blob, layer) {
+                    // Only what is its digest's may be blamed: whether it is shows at the end.
+                    io::copy(&mut blob, &mut io::sink()).map_err(|error| unreadable(&error))?;
+                    return Err(error.into());
+                }
                 source.is_scanned(place);
             }
             if let Next::Done(accounts) = scan.end_pass() {
@@ -401,7 +410,7 @@ async fn scan(content: Arc<ImageContent>, source: Arc<PullSource>) -> Result<Acc
     }))
 }
 
-fn unreadable(error: &std::io::Error) -> Error {
+fn unreadable(error: &io::Error) -> Error {
     ImageError::Io {
         detail: error.to_string(),
     }
