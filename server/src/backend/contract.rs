@@ -91,7 +91,8 @@ pub trait ContainerBackend: Send + Sync {
     -> impl Future<Output = Result<u64, BackendError>> + Send;
 
     /// Takes in an image's content and unpacks its layers; returns the size of the unpacked layers.
-    /// All references of `image` name it afterwards. Repeating it is OK.
+    /// All references of `image` name it afterwards, but not before its source says that it is accepted. Repeating it
+    /// is OK.
     fn ingest(
         &self,
         image: &Image,
@@ -107,6 +108,9 @@ pub trait ContainerBackend: Send + Sync {
 
     /// Removes a name of an image, and its content with the last one. Repeating it is OK.
     fn untag(&self, reference: &str) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// All names of images that this server has given, also those that it has no record of.
+    fn names(&self) -> impl Future<Output = Result<Vec<String>, BackendError>> + Send;
 
     /// What an unpacked layer takes on disk besides those below it, in bytes. [`BackendError::ImageContentMissing`] if it
     /// is not there.
@@ -467,6 +471,24 @@ pub enum BackendError {
 }
 
 impl BackendError {
+    /// Whether the backend does not have what it had, or was thought to have.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::NotFound { .. } | Self::ImageContentMissing { .. } | Self::BlobMissing { .. } => {
+                true
+            }
+            Self::Unavailable { .. }
+            | Self::Protocol { .. }
+            | Self::Launch(_)
+            | Self::NoSpace { .. }
+            | Self::HostResources { .. }
+            | Self::DigestMismatch { .. }
+            | Self::LayerInvalid { .. }
+            | Self::NotSupported { .. } => false,
+        }
+    }
+
     /// Whether the operation may have acted although it failed, so that the state must be read back.
     #[must_use]
     pub fn leaves_doubt(&self) -> bool {

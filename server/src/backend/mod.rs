@@ -169,6 +169,10 @@ impl ContainerBackend for Backend {
         either!(Self, self, backend => backend.untag(reference).await)
     }
 
+    async fn names(&self) -> Result<Vec<String>, BackendError> {
+        either!(Self, self, backend => backend.names().await)
+    }
+
     async fn layer_bytes(&self, chain_id: &Digest) -> Result<u64, BackendError> {
         either!(Self, self, backend => backend.layer_bytes(chain_id).await)
     }

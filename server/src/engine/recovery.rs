@@ -63,6 +63,7 @@ pub(super) fn begin(core: &Arc<Core>, recovered: Recovered) -> watch::Receiver<R
             readiness,
             unmade,
             lost_keys,
+            are_names_known: false,
         }
         .run(),
     );
@@ -132,6 +133,8 @@ struct Recovery {
     unmade: Vec<Container>,
     /// Keys of calls that nobody goes on with.
     lost_keys: Vec<IdempotencyKey>,
+    /// Names that the last server gave to images and did not record are gone.
+    are_names_known: bool,
 }
 
 impl Recovery {
@@ -204,6 +207,7 @@ impl Recovery {
         let known = known.collect();
         let found = self.core.backend.inventory().await?;
         self.undo_unmade().await?;
+        self.forget_unknown_names().await?;
         tokio::select! {
             biased;
             () = settle_each(known, &found) => {}
@@ -225,6 +229,21 @@ impl Recovery {
             tracing::info!(container = %container.id, "an unfinished create was undone");
             self.unmade.pop();
         }
+        Ok(())
+    }
+
+    /// A name is given before it is recorded. What is not recorded, nobody was told of.
+    async fn forget_unknown_names(&mut self) -> Result<(), BackendError> {
+        if self.are_names_known {
+            return Ok(());
+        }
+        for name in self.core.backend.names().await? {
+            if !self.core.images.has_name(&name) {
+                self.core.backend.untag(&name).await?;
+                tracing::info!(name, "an image that had not come whole was removed");
+            }
+        }
+        self.are_names_known = true;
         Ok(())
     }
 

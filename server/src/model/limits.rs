@@ -246,6 +246,9 @@ pub const REGISTRY_ATTEMPTS: u32 = 5;
 pub const REGISTRY_FIRST_DELAY: Duration = Duration::from_millis(250);
 /// The longest that a registry may ask to wait, for its wish to be followed.
 pub const REGISTRY_LONGEST_DELAY: Duration = Duration::from_secs(10);
+/// Pulls that take content in at once; further ones wait. Each holds threads of the 512 that tokio has for what blocks:
+/// three, and two for each layer that moves.
+pub const MAX_PULLS: usize = 32;
 /// Layers of one pull (or push) that move at once, as docker has it.
 pub const REGISTRY_TRANSFERS: usize = 3;
 /// How long what a pull has left is kept, for the next one to go on with.

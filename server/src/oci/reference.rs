@@ -52,7 +52,7 @@ pub enum InvalidReference {
     /// Its digest is not `sha256:` and 64 lower-case hex digits.
     #[error("the image reference's digest is not a sha256 digest")]
     Digest,
-    /// It is 64 hex digits: an id.
+    /// It is `sha256:` and 64 hex digits, or these alone: an id.
     #[error("64 hex digits are an image id, not a reference")]
     Id,
 }
@@ -67,8 +67,8 @@ pub enum ImageKey {
 }
 
 impl ImageKey {
-    /// Tells an id (`sha256:…`, or its 64 hex digits alone) from a reference. Shortened ids are no ids:
-    /// what looks like one is taken for a reference.
+    /// Tells an id (`sha256:…`, or its 64 hex digits alone) from a reference. What looks like the start
+    /// of an id is taken for a reference.
     ///
     /// # Errors
     /// [`InvalidReference`].
@@ -101,7 +101,7 @@ pub fn normalize(text: &str) -> Result<String, InvalidReference> {
             limit: MAX_REFERENCE_BYTES,
         });
     }
-    if is_hex_id(text) {
+    if is_hex_id(text) || text.parse::<Digest>().is_ok() {
         return Err(InvalidReference::Id);
     }
     let parts = split(text);
@@ -362,11 +362,13 @@ mod tests {
     fn what_breaks_the_grammar_is_refused() {
         let long_path = "a".repeat(256);
         let long = "a".repeat(513);
+        let id = format!("sha256:{HEX}");
         let long_tag = format!("a:{}", "t".repeat(129));
         use InvalidReference as E;
         for (text, error) in [
             ("", E::Empty),
             (HEX, E::Id),
+            (&id, E::Id),
             ("Alpine", E::UpperCase),
             ("a/B", E::UpperCase),
             ("a//b", E::Path),

@@ -92,6 +92,8 @@ struct TokenJson {
 struct TokenServer {
     realm: Url,
     service: Option<String>,
+    /// What it wants to be asked for, which is another name of the repository at some mirrors.
+    scope: String,
 }
 
 impl Repository {
@@ -151,7 +153,19 @@ impl Repository {
         Ok(TokenServer {
             realm,
             service: param("service"),
+            scope: param("scope").unwrap_or_default(),
         })
+    }
+
+    /// What a token is to be for: this repository, and whatever else the host says that it takes.
+    fn scopes(&self, challenged: &str, access: Access) -> Vec<String> {
+        let own = format!("repository:{}:", self.name);
+        let others = challenged.split_whitespace();
+        let others = others.filter(|scope| !scope.starts_with(&own));
+        let ours = format!("{own}{}", access.actions());
+        std::iter::once(ours)
+            .chain(others.map(str::to_owned))
+            .collect()
     }
 
     async fn token(
@@ -161,17 +175,17 @@ impl Repository {
         credentials: Option<&Credentials>,
         access: Access,
     ) -> Result<String, RegistryError> {
-        let scope = format!("repository:{}:{}", self.name, access.actions());
+        let scopes = self.scopes(&server.scope, access);
         let request = match credentials {
-            Some(Credentials::IdentityToken(token)) => refresh(server, &scope, token),
+            Some(Credentials::IdentityToken(token)) => refresh(server, &scopes, token),
             Some(Credentials::Basic { username, password }) => {
-                let mut request = ask(server, &scope, Some(username));
+                let mut request = ask(server, &scopes, Some(username));
                 if let Some(value) = basic(username, password) {
                     request.headers_mut().insert(AUTHORIZATION, value);
                 }
                 request
             }
-            Some(Credentials::RegistryToken(_)) | None => ask(server, &scope, None),
+            Some(Credentials::RegistryToken(_)) | None => ask(server, &scopes, None),
         };
         let contact = Contact::foreign(host, self);
         let response = contact.send(request).await?;
@@ -189,14 +203,16 @@ impl Repository {
     }
 }
 
-fn ask(server: &TokenServer, scope: &str, account: Option<&str>) -> Request {
+fn ask(server: &TokenServer, scopes: &[String], account: Option<&str>) -> Request {
     let mut url = server.realm.clone();
     {
         let mut query = url.query_pairs_mut();
         if let Some(service) = &server.service {
             query.append_pair("service", service);
         }
-        query.append_pair("scope", scope);
+        for scope in scopes {
+            query.append_pair("scope", scope);
+        }
         if let Some(account) = account {
             query.append_pair("account", account);
         }
@@ -204,14 +220,14 @@ fn ask(server: &TokenServer, scope: &str, account: Option<&str>) -> Request {
     Request::new(Method::GET, url)
 }
 
-fn refresh(server: &TokenServer, scope: &str, token: &str) -> Request {
+fn refresh(server: &TokenServer, scopes: &[String], token: &str) -> Request {
     let mut form = server.realm.clone();
     form.query_pairs_mut()
         .clear()
         .append_pair("grant_type", "refresh_token")
         .append_pair("client_id", CLIENT_ID)
         .append_pair("service", server.service.as_deref().unwrap_or_default())
-        .append_pair("scope", scope)
+        .append_pair("scope", &scopes.join(" "))
         .append_pair("refresh_token", token);
     let mut request = Request::new(Method::POST, server.realm.clone());
     let content_type = HeaderValue::from_static("application/x-www-form-urlencoded");

@@ -21,7 +21,7 @@ use crate::model::{Digest, errno};
 const BUFFER: usize = 128 << 10;
 /// Chunks between the network and the disk: up to some hundred KiB each.
 const CHUNKS_AHEAD: usize = 8;
-/// An attempt that has moved so much does not count as failed.
+/// An attempt that has come so much further does not count as failed.
 const PROGRESS_BYTES: u64 = 64 << 10;
 
 /// A file that is being written, and what is in it.
@@ -115,7 +115,7 @@ pub(super) async fn download<O: Observer + Clone>(
 ) -> Result<(), RegistryError> {
     let mut patience = Patience::default();
     let hosts = repository.able(Capability::Pull)?;
-    let mut turn = 0;
+    let (mut turn, mut furthest) = (0, partial.at);
     loop {
         if partial.at >= blob.size_bytes {
             let actual = partial.digest();
@@ -127,7 +127,6 @@ pub(super) async fn download<O: Observer + Clone>(
             patience.spend(mismatch).await?;
             turn += 1;
         }
-        let before = partial.at;
         let attempt = Attempt {
             repository,
             host: hosts[turn % hosts.len()],
@@ -137,7 +136,9 @@ pub(super) async fn download<O: Observer + Clone>(
         let (after, result) = attempt.run(partial, observer.clone()).await?;
         partial = after;
         let Err(error) = result else { continue };
-        if partial.at >= before.saturating_add(PROGRESS_BYTES) {
+        // What comes again is no progress.
+        if partial.at >= furthest.saturating_add(PROGRESS_BYTES) {
+            furthest = partial.at;
             patience.renew();
         }
         turn += 1;

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! DIRECTORY/DOMAIN/hosts.toml      docker.io/hosts.toml, registry.example:5000/hosts.toml
+//!           HOST_PORT_/hosts.toml  the same, where names cannot have colons; looked for first
 //!           _default/hosts.toml    for all that have none
 //! ```
 //!
@@ -70,7 +71,7 @@ struct HostsFile {
 struct HostTable {
     capabilities: Option<Vec<Capability>>,
     ca: Option<OneOrMany<PathBuf>>,
-    client: Option<OneOrMany<OneOrMany<PathBuf>>>,
+    client: Option<OneOrMany<ClientFiles>>,
     #[serde(default)]
     skip_verify: bool,
     #[serde(default)]
@@ -82,8 +83,18 @@ struct HostTable {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum OneOrMany<T> {
-    One(T),
     Many(Vec<T>),
+    One(T),
+}
+
+/// A client's certificate and its key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum ClientFiles {
+    /// In one file.
+    Both(PathBuf),
+    /// In two; the second one's name is empty if the first has both.
+    Pair(PathBuf, PathBuf),
 }
 
 impl<T> OneOrMany<T> {
@@ -98,7 +109,11 @@ impl<T> OneOrMany<T> {
 /// The hosts of a registry, in the order in which they are asked: mirrors as the file has them, then its own server.
 /// Blocking.
 pub(super) fn of(directory: &Path, domain: &str) -> Result<Vec<Host>, RegistryError> {
-    let (path, file) = read(directory, domain)?;
+    let Settings {
+        path,
+        file,
+        is_default,
+    } = read(directory, domain)?;
     let reader = Reader {
         domain,
         path: &path,
@@ -116,18 +131,35 @@ pub(super) fn of(directory: &Path, domain: &str) -> Result<Vec<Host>, RegistryEr
     }
     let server = file.server.as_deref().unwrap_or(&default);
     let mut own = reader.host(server, &default, &file.own)?;
-    own.is_own = true;
+    // What is the server for all registries is a mirror of each.
+    own.is_own |= !is_default;
     // Who lists the server among the hosts has said there how it is to be asked.
     match hosts.iter_mut().find(|host| host.base == own.base) {
-        Some(listed) => listed.is_own = true,
+        Some(listed) => listed.is_own |= own.is_own,
         None => hosts.push(own),
     }
     Ok(hosts)
 }
 
-/// The file that counts; none is as good as an empty one.
-fn read(directory: &Path, domain: &str) -> Result<(PathBuf, HostsFile), RegistryError> {
-    for name in [domain, DEFAULT] {
+/// The file that counts.
+#[derive(Debug, Default)]
+struct Settings {
+    path: PathBuf,
+    file: HostsFile,
+    /// It is the one for all.
+    is_default: bool,
+}
+
+/// The first file that there is; none is as good as an empty one.
+fn read(directory: &Path, domain: &str) -> Result<Settings, RegistryError> {
+    let without_colon = domain
+        .rsplit_once(':')
+        .map(|(host, port)| format!("{host}_{port}_"));
+    for name in without_colon
+        .as_deref()
+        .into_iter()
+        .chain([domain, DEFAULT])
+    {
         let path = directory.join(name).join(FILE);
         let reader = Reader {
             domain,
@@ -136,13 +168,17 @@ fn read(directory: &Path, domain: &str) -> Result<(PathBuf, HostsFile), Registry
         match fs::read_to_string(&path) {
             Ok(text) => {
                 let file = toml::from_str(&text).map_err(|error| reader.wrong(error.message()))?;
-                return Ok((path, file));
+                return Ok(Settings {
+                    path,
+                    file,
+                    is_default: name == DEFAULT,
+                });
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(reader.wrong(error.to_string())),
         }
     }
-    Ok((PathBuf::new(), HostsFile::default()))
+    Ok(Settings::default())
 }
 
 /// Reads one registry's file.
@@ -161,13 +197,18 @@ impl Reader<'_> {
     }
 
     fn host(&self, url: &str, default: &str, table: &HostTable) -> Result<Host, RegistryError> {
-        let all = [Capability::Pull, Capability::Resolve, Capability::Push];
+        let all = vec![Capability::Pull, Capability::Resolve, Capability::Push];
+        let capabilities = table.capabilities.clone().unwrap_or_default();
         let base = self.base(url, table.override_path)?;
         Ok(Host {
             is_own: self.is_own(&base, default),
             client: self.client(table)?,
             headers: self.headers(table)?,
-            capabilities: table.capabilities.clone().unwrap_or_else(|| all.to_vec()),
+            capabilities: if capabilities.is_empty() {
+                all
+            } else {
+                capabilities
+            },
             base,
         })
     }
@@ -183,6 +224,7 @@ impl Reader<'_> {
             return Err(self.wrong(format!("{text:?} is no HTTP URL")));
         }
         let path = url.path().trim_end_matches('/').to_owned();
+        let is_whole = is_whole || path.ends_with("/v2");
         let version = if is_whole { "" } else { "/v2" };
         url.set_path(&format!("{path}{version}/"));
         Ok(url)
@@ -232,16 +274,18 @@ impl Reader<'_> {
             .map_err(|error| self.wrong(format!("TLS: {error}")))
     }
 
-    /// A certificate with its key: in one file, or in two.
+    /// The first that is named: a connection shows one.
     fn identity(&self, table: &HostTable) -> Result<Option<Identity>, RegistryError> {
-        let Some(client) = &table.client else {
+        let client = table.client.as_ref();
+        let Some(files) = client.and_then(|client| client.as_slice().first()) else {
             return Ok(None);
         };
-        let mut pem = Vec::new();
-        for path in client.as_slice().iter().flat_map(OneOrMany::as_slice) {
-            pem.extend(self.file(path)?);
-            pem.push(b'\n');
-        }
+        let pem = match files {
+            ClientFiles::Pair(certificate, key) if !key.as_os_str().is_empty() => {
+                [self.file(certificate)?, self.file(key)?].join(&b'\n')
+            }
+            ClientFiles::Both(path) | ClientFiles::Pair(path, _) => self.file(path)?,
+        };
         let identity = Identity::from_pem(&pem);
         Ok(Some(
             identity.map_err(|error| self.wrong(format!("client: {error}")))?,
@@ -325,6 +369,38 @@ mod tests {
     }
 
     #[test]
+    fn the_server_of_all_registries_is_a_mirror_of_each() {
+        let directory = TempDir::new().unwrap();
+        fs::create_dir(directory.path().join(DEFAULT)).unwrap();
+        let file = "server = \"https://m.example\"";
+        fs::write(directory.path().join(DEFAULT).join(FILE), file).unwrap();
+        let found = of(directory.path(), "docker.io").unwrap();
+        assert_eq!(bases(&found), [("https://m.example/v2/", false)]);
+        let found = of(directory.path(), "m.example").unwrap();
+        assert_eq!(bases(&found), [("https://m.example/v2/", true)]);
+    }
+
+    #[test]
+    fn the_name_without_a_colon_comes_first() {
+        let directory = TempDir::new().unwrap();
+        for (name, server) in [("r.example_5000_", "first"), ("r.example:5000", "second")] {
+            fs::create_dir(directory.path().join(name)).unwrap();
+            let file = format!("server = \"https://{server}.example\"");
+            fs::write(directory.path().join(name).join(FILE), file).unwrap();
+        }
+        let found = of(directory.path(), "r.example:5000").unwrap();
+        assert_eq!(bases(&found), [("https://first.example/v2/", true)]);
+    }
+
+    #[test]
+    fn a_version_is_not_named_twice_and_no_capabilities_are_all() {
+        let file = "[host.\"https://m.example/sub/v2/\"]\ncapabilities = []";
+        let found = hosts("r.example", Some(file)).unwrap();
+        assert_eq!(found[0].base.as_str(), "https://m.example/sub/v2/");
+        assert!(found[0].can(Capability::Resolve));
+    }
+
+    #[test]
     fn headers_are_sent_and_not_shown() {
         let file = "server = \"https://r.example\"\n[header]\nx-token = [\"secret\"]";
         let found = hosts("r.example", Some(file)).unwrap();
@@ -342,6 +418,8 @@ mod tests {
                 "fly",
             ),
             ("ca = \"missing.pem\"", "missing.pem"),
+            ("client = [[\"one.pem\", \"\"]]", "one.pem"),
+            ("client = [\"one.pem\", \"two.pem\"]", "one.pem"),
         ] {
             let error = hosts("r.example", Some(file)).unwrap_err();
             assert!(matches!(error, RegistryError::Settings { .. }), "{error}");

@@ -69,7 +69,8 @@ impl<'a> Contact<'a> {
         }
     }
 
-    /// Sends a request and follows redirects. A request whose body cannot be sent twice is not redirected.
+    /// Sends a request and follows redirects. A body that cannot be sent twice is not redirected, and none is to
+    /// another host: it may have a secret in it.
     pub(super) async fn send(&self, request: Request) -> Result<Response, RegistryError> {
         let mut is_foreign = false;
         let mut next = Some(request);
@@ -87,15 +88,15 @@ impl<'a> Contact<'a> {
                 return Ok(response);
             };
             is_foreign |= to.origin() != from.origin();
-            next = again.map(|again| onward(again, to, is_foreign, response.status()));
+            next = again.and_then(|again| onward(again, to, is_foreign, response.status()));
         }
         Err(self.repository.invalid("it redirects without end"))
     }
 
     async fn execute(&self, request: Request) -> Result<Response, RegistryError> {
-        let has_body = request.body().is_some();
+        let is_streamed = request.body().is_some_and(|body| body.as_bytes().is_none());
         let exchange = self.client.execute(request);
-        let result = if has_body {
+        let result = if is_streamed {
             // An upload takes as long as it moves: who sends it looks after that.
             exchange.await
         } else {
@@ -120,8 +121,8 @@ impl<'a> Contact<'a> {
     }
 }
 
-/// The same request, to where it was sent on.
-fn onward(mut request: Request, to: Url, is_foreign: bool, status: StatusCode) -> Request {
+/// The same request, to where it was sent on; `None` if what it carries is only for who was asked.
+fn onward(mut request: Request, to: Url, is_foreign: bool, status: StatusCode) -> Option<Request> {
     *request.url_mut() = to;
     if is_foreign {
         request.headers_mut().remove(AUTHORIZATION);
@@ -130,7 +131,7 @@ fn onward(mut request: Request, to: Url, is_foreign: bool, status: StatusCode) -
         *request.method_mut() = Method::GET;
         *request.body_mut() = None;
     }
-    request
+    (!is_foreign || request.body().is_none()).then_some(request)
 }
 
 /// What went wrong, to the bottom of it and without the URL: that may have a secret in it.

@@ -231,7 +231,9 @@ impl Repository {
         let accepted = self.accepted.get(host, access);
         let contact = Contact::new(host, self, accepted);
         let response = contact.send(request()).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
+        // Whom the host has sent us to may not ask who we are.
+        let is_hosts = response.url().origin() == host.base.origin();
+        if response.status() != StatusCode::UNAUTHORIZED || !is_hosts {
             return Ok(response);
         }
         match self.authorize(host, &response, access).await? {

@@ -17,14 +17,14 @@ use tokio_util::task::TaskTracker;
 
 use super::download::{self, Observer, Partial};
 use super::{Credentials, RegistryError, Repository};
-use crate::model::Digest;
 use crate::model::image::Descriptor;
 use crate::model::limits::STAGED_BLOB_AGE;
 
 /// The directory of blobs that come in.
 ///
-/// A file is one blob, whichever registry or repository it comes from: who has a manifest that names it gets it, as from
-/// the backend, if it is there.
+/// A file is one blob of one size, whichever registry or repository it comes from: who has a manifest that names it gets
+/// it, as from the backend, if it is there. Once it is whole, nothing is ever written to it: who says that the blob has
+/// another size gets another file.
 #[derive(Debug)]
 pub struct Staging {
     directory: PathBuf,
@@ -33,7 +33,12 @@ pub struct Staging {
 }
 
 /// Those who ask another registry, or as somebody else, wait until the file is theirs.
-type Key = (Digest, String, Option<Credentials>);
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key {
+    file: String,
+    registry: String,
+    credentials: Option<Credentials>,
+}
 
 type Active = Arc<Mutex<HashMap<Key, Weak<Download>>>>;
 
@@ -99,8 +104,11 @@ impl Staging {
         repository: &Arc<Repository>,
         blob: &Descriptor,
     ) -> (Arc<Download>, Joined) {
-        let (registry, credentials) = (&repository.registry, &repository.credentials);
-        let key = (blob.digest.clone(), registry.clone(), credentials.clone());
+        let key = Key {
+            file: format!("{}-{}", blob.digest.hex(), blob.size_bytes),
+            registry: repository.registry.clone(),
+            credentials: repository.credentials.clone(),
+        };
         let mut active = self.active.lock();
         active.retain(|_, download| download.strong_count() > 0);
         if let Some(download) = active.get(&key).and_then(Weak::upgrade) {
@@ -109,7 +117,7 @@ impl Staging {
                 return (download, Joined::Others);
             }
         }
-        let path = self.directory.join(blob.digest.hex());
+        let path = self.directory.join(&key.file);
         let download = Arc::new(self.begin(path, repository, blob));
         active.insert(key, Arc::downgrade(&download));
         (download, Joined::Own)
@@ -147,7 +155,7 @@ impl Staging {
         }
     }
 
-    /// Removes what nobody has gone on with for [`STAGED_BLOB_AGE`]. Blocking.
+    /// Removes what nobody has gone on with, or needs, for [`STAGED_BLOB_AGE`]. Blocking.
     pub fn sweep(&self) {
         let Ok(entries) = fs::read_dir(&self.directory) else {
             return;
@@ -156,32 +164,35 @@ impl Staging {
             let age = entry.metadata().and_then(|metadata| metadata.modified());
             let age = age.ok().and_then(|modified| modified.elapsed().ok());
             if age.is_some_and(|age| age > STAGED_BLOB_AGE) {
-                remove_unused(&entry.path());
+                remove_unused(&entry.path(), &self.active);
             }
         }
     }
 }
 
-/// One in use is locked.
-fn remove_unused(path: &Path) {
+/// One that is written to is locked; a whole one has holders that read it.
+fn remove_unused(path: &Path, active: &Active) {
     let Ok(file) = File::open(path) else { return };
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-        remove(path);
+        remove_unwanted(path, active);
     }
 }
 
 /// Waits for its writer, and removes it unless somebody else has come for it.
 fn remove_discarded(path: &Path, active: &Active) {
     let Ok(file) = File::open(path) else { return };
-    if flock(&file, FlockOperation::LockExclusive).is_err() {
-        return;
+    if flock(&file, FlockOperation::LockExclusive).is_ok() {
+        remove_unwanted(path, active);
     }
+}
+
+/// What it takes is freed when it is closed: nobody who begins a download waits for that.
+fn remove_unwanted(path: &Path, active: &Active) {
     let active = active.lock();
-    let mut wanted = active
+    let is_wanted = active
         .iter()
-        .filter(|(_, download)| download.strong_count() > 0);
-    // What it takes is freed when it is closed: nobody waits for that.
-    if !wanted.any(|((digest, ..), _)| path.ends_with(digest.hex())) {
+        .any(|(key, download)| path.ends_with(&key.file) && download.strong_count() > 0);
+    if !is_wanted {
         remove(path);
     }
 }

@@ -224,9 +224,7 @@ impl Repository {
             *request.body_mut() = Some(body.clone().into());
             request
         };
-        let exchange = self.exchange(host, Access::Push, with_body);
-        let response = tokio::time::timeout(REGISTRY_RESPONSE_TIMEOUT, exchange).await;
-        let response = response.map_err(|_| self.unavailable("it does not answer"))??;
+        let response = self.exchange(host, Access::Push, with_body).await?;
         let response = self.must_succeed(response, "a manifest")?;
         match header(&response, CONTENT_DIGEST) {
             Some(actual) if actual != manifest.digest.as_str() => {

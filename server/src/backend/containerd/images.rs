@@ -13,14 +13,14 @@ mod content;
 mod lease;
 mod unpack;
 
-use std::collections::HashMap;
 use std::future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use containerd_client::services::v1::images_client::ImagesClient;
 use containerd_client::services::v1::{
-    CreateImageRequest, DeleteImageRequest, GetImageRequest, Image as Record, UpdateImageRequest,
+    CreateImageRequest, DeleteImageRequest, GetImageRequest, Image as Record, ListImagesRequest,
+    UpdateImageRequest,
 };
 use containerd_client::types::Descriptor as Target;
 use prost_types::FieldMask;
@@ -31,6 +31,7 @@ use self::lease::Lease;
 pub(super) use self::lease::end_earlier as end_earlier_leases;
 pub(super) use self::unpack::snapshot_bytes;
 use super::connection::{Connection, LAUNCH_DEADLINE, Rpc};
+use super::containers::label::SERVER_ID;
 use super::error::RpcError;
 use crate::backend::BackendError;
 use crate::model::image::Descriptor;
@@ -39,6 +40,7 @@ use crate::oci::image::ImageContent;
 
 const CREATE: Rpc = Rpc::quick("containerd.images.create");
 const UPDATE: Rpc = Rpc::quick("containerd.images.update");
+const LIST: Rpc = Rpc::quick("containerd.images.list");
 const GET: Rpc = Rpc::quick("containerd.images.get");
 /// Waits for a garbage collection, which removes the layers' files.
 const DELETE: Rpc = Rpc::launch("containerd.images.delete");
@@ -56,7 +58,7 @@ pub(super) async fn ingest(
     content: Arc<ImageContent>,
 ) -> Result<u64, BackendError> {
     let lease = Lease::create(connection, server).await?;
-    let size = ingest_leased(connection, &lease, image, content).await;
+    let size = ingest_leased(connection, server, &lease, image, content).await;
     // Also after an error: what came in must not stay.
     lease.delete(connection).await;
     size
@@ -64,6 +66,7 @@ pub(super) async fn ingest(
 
 async fn ingest_leased(
     connection: &Connection,
+    server: ServerId,
     lease: &Lease,
     image: &Image,
     content: Arc<ImageContent>,
@@ -75,11 +78,12 @@ async fn ingest_leased(
         write_all(connection, lease, &content, written),
     )?;
     content::write_documents(connection, lease, &content).await?;
+    content::accepted(&content).await?;
     for reference in &image.references {
-        name(connection, image, reference).await?;
+        name(connection, server, image, reference).await?;
     }
     if image.references.is_empty() {
-        name(connection, image, &image.dangling_name()).await?;
+        name(connection, server, image, &image.dangling_name()).await?;
     }
     Ok(size)
 }
@@ -123,6 +127,7 @@ async fn unpack_all(
 /// Makes `reference` name `image`, whose content must be here.
 pub(super) async fn tag(
     connection: &Connection,
+    server: ServerId,
     image: &Image,
     reference: &str,
 ) -> Result<(), BackendError> {
@@ -131,7 +136,24 @@ pub(super) async fn tag(
             chain_id: image.chain_id.to_string(),
         });
     }
-    name(connection, image, reference).await
+    name(connection, server, image, reference).await
+}
+
+/// All names that a server has given. One call: Images.List.
+pub(super) async fn names(
+    connection: &Connection,
+    server: ServerId,
+) -> Result<Vec<String>, BackendError> {
+    let request = ListImagesRequest {
+        filters: vec![format!(r#"labels."{SERVER_ID}"=={server}"#)],
+    };
+    let listed = connection
+        .call(LIST, request, |channel, request| async move {
+            ImagesClient::new(channel).list(request).await
+        })
+        .await;
+    let listed = listed.map_err(|error| error.about("image"))?;
+    Ok(listed.images.into_iter().map(|image| image.name).collect())
 }
 
 /// Removes a name, and at once what only it has kept. One call: Images.Delete.
@@ -152,15 +174,20 @@ pub(super) async fn untag(connection: &Connection, reference: &str) -> Result<()
     }
 }
 
-async fn name(connection: &Connection, image: &Image, name: &str) -> Result<(), BackendError> {
-    let record = record(name, target(&image.target), image.id.as_str());
+async fn name(
+    connection: &Connection,
+    server: ServerId,
+    image: &Image,
+    name: &str,
+) -> Result<(), BackendError> {
+    let record = record(server, name, target(&image.target), image.id.as_str());
     match create(connection, record.clone()).await {
         Err(error) if error.is_already_exists() => rename(connection, record).await,
         created => created.map_err(|error| error.about("image")),
     }
 }
 
-/// Moves a name. An image of ours that it has named until now keeps its content under its dangling name.
+/// Moves a name. An image of a server of ours that it has named until now keeps its content under its dangling name.
 async fn rename(connection: &Connection, record: Record) -> Result<(), BackendError> {
     let previous = get(connection, &record.name).await;
     match previous {
@@ -184,23 +211,29 @@ async fn keep(
 ) -> Result<(), BackendError> {
     let id = previous.labels.get(ID_LABEL);
     let id = id.and_then(|id| id.parse::<Digest>().ok());
-    let (Some(id), Some(target)) = (id, previous.target) else {
+    let Some(id) = id else {
         return Ok(());
     };
     if record.labels.get(ID_LABEL).map(String::as_str) == Some(id.as_str()) {
         return Ok(());
     }
-    let dangling = self::record(&Image::dangling_name_of(&id), target, id.as_str());
+    let dangling = Record {
+        name: Image::dangling_name_of(&id),
+        labels: previous.labels,
+        target: previous.target,
+        ..Record::default()
+    };
     match create(connection, dangling).await {
         Err(error) if !error.is_already_exists() => Err(error.about("image")),
         Ok(()) | Err(_) => Ok(()),
     }
 }
 
-fn record(name: &str, target: Target, id: &str) -> Record {
+fn record(server: ServerId, name: &str, target: Target, id: &str) -> Record {
+    let labels = [(ID_LABEL, id.to_owned()), (SERVER_ID, server.to_string())];
     Record {
         name: name.to_owned(),
-        labels: HashMap::from([(ID_LABEL.to_owned(), id.to_owned())]),
+        labels: labels.map(|(key, value)| (key.to_owned(), value)).into(),
         target: Some(target),
         ..Record::default()
     }
@@ -223,7 +256,11 @@ async fn update(connection: &Connection, record: Record) -> Result<(), RpcError>
     let request = UpdateImageRequest {
         image: Some(record),
         update_mask: Some(FieldMask {
-            paths: vec!["target".to_owned(), format!("labels.{ID_LABEL}")],
+            paths: vec![
+                "target".to_owned(),
+                format!("labels.{ID_LABEL}"),
+                format!("labels.{SERVER_ID}"),
+            ],
         }),
         ..UpdateImageRequest::default()
     };

@@ -241,6 +241,11 @@ impl ContainerBackend for Containerd {
         containers::delete(self, id).await
     }
 
+    /// One call: Images.List.
+    async fn names(&self) -> Result<Vec<String>, BackendError> {
+        images::names(self.connection(), self.server_id()).await
+    }
+
     /// One call: Snapshots.Usage.
     async fn root_bytes(&self, id: ContainerId) -> Result<u64, BackendError> {
         images::snapshot_bytes(self.connection(), id.to_string()).await
@@ -281,7 +286,7 @@ impl ContainerBackend for Containerd {
     }
 
     async fn tag(&self, image: &Image, reference: &str) -> Result<(), BackendError> {
-        images::tag(self.connection(), image, reference).await
+        images::tag(self.connection(), self.server_id(), image, reference).await
     }
 
     async fn untag(&self, reference: &str) -> Result<(), BackendError> {

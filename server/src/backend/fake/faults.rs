@@ -36,6 +36,8 @@ pub enum Operation {
     Tag,
     /// `ContainerBackend::untag`.
     Untag,
+    /// `ContainerBackend::names`.
+    Names,
     /// `ContainerBackend::layer_bytes`.
     LayerBytes,
     /// `ContainerBackend::open_blob`.

@@ -213,6 +213,13 @@ impl ContainerBackend for Fake {
         .await
     }
 
+    async fn names(&self) -> Result<Vec<String>, BackendError> {
+        self.call(Operation::Names, |world| {
+            Ok(world.images.keys().cloned().collect())
+        })
+        .await
+    }
+
     async fn layer_bytes(&self, chain_id: &Digest) -> Result<u64, BackendError> {
         self.call(Operation::LayerBytes, |world| world.layer_bytes(chain_id))
             .await

@@ -332,6 +332,10 @@ impl ContainerBackend for Local {
         .await
     }
 
+    async fn names(&self) -> Result<Vec<String>, BackendError> {
+        self.blocking(|inner| inner.images.names()).await
+    }
+
     async fn layer_bytes(&self, chain_id: &Digest) -> Result<u64, BackendError> {
         let chain_id = chain_id.clone();
         self.blocking(move |inner| inner.images.layer_bytes(&chain_id))

@@ -1,5 +1,6 @@
 //! Importing: the archive is read and verified, its content goes to the backend, then the images exist.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -66,16 +67,29 @@ impl Engine {
         let scratch = Scratch::new(&self.core);
         let platform = import.platform.clone().unwrap_or_else(Platform::host);
         let contents = read(import.archive.clone(), scratch.path.clone(), platform).await?;
-        let mut ingested = Vec::with_capacity(contents.len());
-        for content in contents {
-            let mut image = describe(&content, import.reference.as_deref());
-            image.unpacked_bytes = self.core.backend.ingest(&image, Arc::new(content)).await?;
-            ingested.push(image);
-        }
+        let mut images = describe_all(&contents, import.reference.as_deref())?;
+        let ingested = self.ingest_all(&mut images, contents).await;
         in_turn(&self.core, move |core| async move {
-            register(&core, ingested, &EventKind::ImageImported, cause, claim).await
+            match ingested {
+                Ok(()) => register(&core, images, &EventKind::ImageImported, cause, claim).await,
+                Err(error) => {
+                    take_back(&core, &images).await;
+                    Err(error)
+                }
+            }
         })
         .await
+    }
+
+    async fn ingest_all(
+        &self,
+        images: &mut [Image],
+        contents: Vec<ImageContent>,
+    ) -> Result<(), Error> {
+        for (image, content) in images.iter_mut().zip(contents) {
+            image.unpacked_bytes = self.core.backend.ingest(image, Arc::new(content)).await?;
+        }
+        Ok(())
     }
 }
 
@@ -130,6 +144,26 @@ async fn read(
     })??)
 }
 
+/// The images of an archive; what has no name there gets the one that was asked for.
+fn describe_all(contents: &[ImageContent], asked: Option<&str>) -> Result<Vec<Image>, Error> {
+    let images: Vec<Image> = contents
+        .iter()
+        .map(|content| describe(content, asked))
+        .collect();
+    let mut holders = HashMap::new();
+    for image in &images {
+        for reference in &image.references {
+            let holder = holders.entry(reference).or_insert(&image.id);
+            if *holder != &image.id {
+                return Err(Error::Image(ImageError::Invalid {
+                    problem: format!("{reference} names more than one image of the archive"),
+                }));
+            }
+        }
+    }
+    Ok(images)
+}
+
 pub(super) fn describe(content: &ImageContent, asked: Option<&str>) -> Image {
     let mut references = content.references.clone();
     if references.is_empty() {
@@ -166,18 +200,35 @@ fn stored(layer: &Layer) -> ImageLayer {
     }
 }
 
-/// Images whose content the backend has come to be: they get their names, and events say so.
+/// Images whose content the backend has come to be: they get their names, and events say so. If not, the backend's
+/// names are what they were.
 pub(super) async fn register(
     core: &Core,
     images: Vec<Image>,
     kind: &EventKind,
     cause: Cause,
+    claim: Option<Claim>,
+) -> Result<Vec<Arc<Image>>, Error> {
+    let registered = record(core, &images, kind, cause, claim).await;
+    if registered.is_err() {
+        take_back(core, &images).await;
+    }
+    registered
+}
+
+async fn record(
+    core: &Core,
+    images: &[Image],
+    kind: &EventKind,
+    cause: Cause,
     mut claim: Option<Claim>,
 ) -> Result<Vec<Arc<Image>>, Error> {
-    let mut registered = Vec::with_capacity(images.len());
+    let mut registered: Vec<Arc<Image>> = Vec::with_capacity(images.len());
     for image in images {
-        take_names(core, &image, &cause).await?;
-        registered.push(Arc::new(merged(core, image)));
+        take_names(core, image, &cause).await?;
+        let before = registered.iter().rfind(|before| before.id == image.id);
+        let before = before.cloned().or_else(|| core.images.get(&image.id));
+        registered.push(Arc::new(merged(core, image, before.as_deref()).await?));
     }
     let ids: Vec<&Digest> = registered.iter().map(|image| &image.id).collect();
     let answer = claim
@@ -190,7 +241,7 @@ pub(super) async fn register(
         .map(crate::store::Change::PutImage)
         .chain(answer)
         .collect();
-    let events = registered
+    let events = images
         .iter()
         .map(|image| registered_as(kind.clone(), image, &cause))
         .collect();
@@ -202,6 +253,24 @@ pub(super) async fn register(
     Ok(registered)
 }
 
+/// Gives the names in the backend of images that are not to be, back to whom the records say that they are of.
+async fn take_back(core: &Core, images: &[Image]) {
+    for image in images {
+        let dangling = image.references.is_empty().then(|| image.dangling_name());
+        for name in image.references.iter().chain(&dangling) {
+            let done = match core.images.find(name) {
+                Ok(holder) => core.backend.tag(&holder, name).await,
+                Err(_) if core.images.has_name(name) => Ok(()),
+                Err(_) => core.backend.untag(name).await,
+            };
+            if let Err(error) = done {
+                tracing::warn!(name, %error, "a name stays in the backend until the next start");
+            }
+        }
+    }
+}
+
+/// By the name that it came under.
 fn registered_as(kind: EventKind, image: &Image, cause: &Cause) -> crate::model::NewEvent {
     let name = image
         .references
@@ -221,7 +290,11 @@ async fn take_names(core: &Core, image: &Image, cause: &Cause) -> Result<(), Err
         }
         if holder.references.len() == 1 {
             // Its content stays as long as something names it.
-            core.backend.tag(&holder, &holder.dangling_name()).await?;
+            match core.backend.tag(&holder, &holder.dangling_name()).await {
+                // Somebody has taken it away.
+                Err(error) if error.is_gone() => {}
+                tagged => tagged?,
+            }
         }
         forget_names(
             core,
@@ -235,11 +308,18 @@ async fn take_names(core: &Core, image: &Image, cause: &Cause) -> Result<(), Err
     Ok(())
 }
 
-/// An image that was here keeps its age and its other references.
-fn merged(core: &Core, mut image: Image) -> Image {
-    if let Some(known) = core.images.get(&image.id) {
-        image.create_time = known.create_time;
-        image.references.extend(known.references.iter().cloned());
+/// An image that was here keeps its age and its other references, which are of what has come now.
+async fn merged(core: &Core, image: &Image, before: Option<&Image>) -> Result<Image, Error> {
+    let mut image = image.clone();
+    let Some(before) = before else {
+        return Ok(image);
+    };
+    for reference in before.references.difference(&image.references) {
+        if before.target.digest != image.target.digest {
+            core.backend.tag(&image, reference).await?;
+        }
     }
-    image
+    image.create_time = before.create_time;
+    image.references.extend(before.references.iter().cloned());
+    Ok(image)
 }

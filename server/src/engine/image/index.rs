@@ -10,6 +10,9 @@ use crate::model::image::Platform;
 use crate::model::{Digest, Image};
 use crate::oci::reference::{self, ImageKey, Reference, Version};
 
+/// As docker has it.
+const SHORT_ID_DIGITS: usize = 12;
+
 /// The images there are. Changed only after the change is committed.
 #[derive(Debug)]
 pub(crate) struct Images {
@@ -65,7 +68,7 @@ impl Images {
         index.by_id.remove(id);
     }
 
-    /// The image that `key` names: a reference, a digest or an id.
+    /// The image that `key` names: a reference, a digest, an id, or the start of one image's id.
     ///
     /// # Errors
     /// [`Error::ImageNotFound`].
@@ -76,7 +79,9 @@ impl Images {
         let index = self.index.read();
         let image = match ImageKey::parse(key).map_err(|_| not_found())? {
             ImageKey::Id(digest) => index.by_digest(&digest),
-            ImageKey::Reference(reference) => index.by_name(&reference),
+            ImageKey::Reference(reference) => {
+                index.by_name(&reference).or_else(|| index.by_start(key))
+            }
         };
         image.cloned().ok_or_else(not_found)
     }
@@ -101,6 +106,13 @@ impl Images {
         }
     }
 
+    /// Whether a name in the backend is of an image that there is.
+    pub(in crate::engine) fn has_name(&self, name: &str) -> bool {
+        let index = self.index.read();
+        let dangling = |id| name == Image::dangling_name_of(id);
+        index.by_reference.contains_key(name) || index.by_id.keys().any(dangling)
+    }
+
     /// The image with this id.
     pub(super) fn get(&self, id: &Digest) -> Option<Arc<Image>> {
         self.index.read().by_id.get(id).cloned()
@@ -122,6 +134,17 @@ impl Index {
                 .find(|image| image.target.digest == *digest)
         };
         self.by_id.get(digest).or_else(of_manifest)
+    }
+
+    /// Hex digits that one id, and no other, begins with: at least as many as lists show.
+    fn by_start(&self, key: &str) -> Option<&Arc<Image>> {
+        if key.len() < SHORT_ID_DIGITS || !key.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let ids = self.by_id.iter();
+        let mut those = ids.filter(|(id, _)| id.hex().starts_with(key));
+        let (_, image) = those.next()?;
+        those.next().is_none().then_some(image)
     }
 
     /// A reference with a digest names the content; its tag is for people.

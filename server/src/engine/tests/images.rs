@@ -457,3 +457,62 @@ fn an_import_that_fails_changes_nothing_and_gives_its_key_back() {
         );
     });
 }
+
+#[test]
+fn a_name_that_was_given_and_not_recorded_is_gone_after_a_restart() {
+    let mut world = World::new();
+    world.run(async |up| {
+        import(up, "one", archive(up, &["kept:1"], "kept"))
+            .await
+            .unwrap();
+        let held = up.control.hold_next_answer(Operation::Ingest);
+        let (engine, archive) = (up.engine.clone(), archive(up, &["new:1"], "new"));
+        let import = async move { engine.import_image(call("two"), archive).await };
+        drop(up.go(import).await);
+        held.reached().await;
+        assert_eq!(up.control.images().len(), 2);
+    });
+    world.crash_and_boot();
+    world.run(async |up| {
+        up.quiet().await;
+        let names = up.control.images().into_iter().map(|(name, _)| name);
+        assert_eq!(names.collect::<Vec<_>>(), ["docker.io/library/kept:1"]);
+        up.engine.image("kept:1").unwrap();
+    });
+}
+
+#[test]
+fn an_import_that_fails_gives_names_back_to_whom_they_were_of() {
+    World::new().run(async |up| {
+        let old = import(up, "one", archive(up, &["new:1"], "old"))
+            .await
+            .unwrap();
+        let name = old.references.first().unwrap().clone();
+        up.control
+            .inject(Operation::Ingest, When::Next, Fault::ActThenFail(unknown()));
+        let failed = import(up, "two", archive(up, &["new:1", "new:2"], "new")).await;
+        assert_unavailable(failed, Applied::Unknown);
+        assert_eq!(up.control.images(), [(name, old.id.clone())]);
+        assert_eq!(up.engine.image("new:1").unwrap().id, old.id);
+    });
+}
+
+#[test]
+fn the_start_of_an_id_names_its_image_unless_there_is_such_a_name() {
+    World::new().run(async |up| {
+        let image = import(up, "one", archive(up, &["new:1"], "one"))
+            .await
+            .unwrap();
+        let digits = image.id.hex();
+        for start in [&digits[..12], &digits[..63]] {
+            assert_eq!(up.engine.image(start).unwrap().id, image.id, "{start}");
+        }
+        for none in [&digits[..11], &digits[1..13]] {
+            assert_refused!(up.engine.image(none), Error::ImageNotFound { .. });
+        }
+        let other = import(up, "two", archive(up, &[&digits[..12]], "two"))
+            .await
+            .unwrap();
+        assert_eq!(up.engine.image(&digits[..12]).unwrap().id, other.id);
+    });
+}

@@ -102,6 +102,12 @@ pub trait LayerSource: fmt::Debug + Send + Sync {
     /// If they are something else, or nobody will know.
     fn verified(&self, layer: &Layer) -> io::Result<()>;
 
+    /// Returns once all of the image is known to be right. Nothing names it before.
+    ///
+    /// # Errors
+    /// If something of it is not, or nobody will know.
+    fn accepted(&self) -> io::Result<()>;
+
     /// The backend begins to unpack a layer, which it does not have.
     fn unpacking(&self, _layer: &Layer) {}
 

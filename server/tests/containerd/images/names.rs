@@ -97,3 +97,32 @@ async fn an_image_that_is_gone_cannot_be_tagged() {
     assert_eq!(daemon.counts(), Counts::NOTHING);
     backend.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_server_has_the_names_that_it_gave_and_no_others() {
+    let daemon = Daemon::start();
+    let ours = daemon.connected().await;
+    let theirs = daemon.backend_of(ServerId::generate());
+    until_connected(&theirs).await;
+    let taken = daemon.ingest(&ours, &image(Some(ONE), "a")).await;
+    let (first, _) = taken.expect("ours");
+    let taken = daemon.ingest(&theirs, &image(Some(TWO), "b")).await;
+    taken.expect("theirs");
+    assert_eq!(ours.names().await.unwrap(), [ONE]);
+    assert_eq!(theirs.names().await.unwrap(), [TWO]);
+    // A name that moves to another server is that one's; the content stays the first one's.
+    let taken = daemon.ingest(&theirs, &image(Some(ONE), "c")).await;
+    taken.expect("theirs");
+    assert_eq!(ours.names().await.unwrap(), [first.dangling_name()]);
+    let mut names = theirs.names().await.unwrap();
+    names.sort();
+    assert_eq!(names, [ONE, TWO]);
+    for (backend, names) in [(&ours, vec![first.dangling_name()]), (&theirs, names)] {
+        for name in names {
+            backend.untag(&name).await.unwrap();
+        }
+    }
+    theirs.shutdown().await;
+    ours.shutdown().await;
+    daemon.finish();
+}

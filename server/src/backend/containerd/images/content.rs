@@ -67,6 +67,14 @@ pub(super) async fn verified(
     blocking(content, layer, |source, layer| source.verified(layer)).await
 }
 
+/// Returns once all of the image is known to be right.
+pub(super) async fn accepted(content: &Arc<ImageContent>) -> Result<(), BackendError> {
+    match content.layers.last() {
+        Some(layer) => blocking(content, layer, |source, _| source.accepted()).await,
+        None => Ok(()),
+    }
+}
+
 /// Asks where the layers come from, which may have to wait for them.
 async fn blocking<T: Send + 'static>(
     content: &Arc<ImageContent>,

@@ -118,7 +118,8 @@ impl Images {
         // Nothing gets its place before all is known to be right, also what comes of blobs that were here.
         let mut layers = content.layers.iter();
         let verified = layers.try_for_each(|layer| content.source.verified(layer));
-        verified.map_err(|error| self.failed(&error))?;
+        let accepted = verified.and_then(|()| content.source.accepted());
+        accepted.map_err(|error| self.failed(&error))?;
         let documents = [
             (&content.target.digest, &*content.manifest),
             (&content.config.digest, content.config_json.as_bytes()),
@@ -149,7 +150,9 @@ impl Images {
             chain_id: image.chain_id.to_string(),
         };
         let names = self.names.all().map_err(|error| self.failed(&error))?;
-        let same = names.into_iter().find(|name| name.image == image.id);
+        let target = &image.target.digest;
+        let is_same = |name: &Name| name.image == image.id && name.blobs.contains(target);
+        let same = names.into_iter().find(is_same);
         self.name(&same.ok_or_else(missing)?, reference)
     }
 
@@ -159,6 +162,12 @@ impl Images {
         removed.map_err(|error| self.failed(&error))?;
         self.is_dirty.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// What all names are.
+    pub(super) fn names(&self) -> Result<Vec<String>, BackendError> {
+        let names = self.names.all().map_err(|error| self.failed(&error))?;
+        Ok(names.into_iter().map(|name| name.reference).collect())
     }
 
     /// What an unpacked layer takes.
@@ -312,9 +321,7 @@ impl Images {
             self.unpack(scratch, layer, below, content)?;
         }
         self.bring_blob(scratch, &layer.descriptor.digest, |path| {
-            let file = content.source.file(layer)?;
-            // What comes in is mostly on the same file system.
-            fs::hard_link(&file, path).or_else(|_| fs::copy(&file, path).map(drop))
+            link_or_copy(&content.source.file(layer)?, path)
         })?;
         content.source.unpacked(layer);
         Ok(())
@@ -386,9 +393,14 @@ impl Images {
     fn put_layer(&self, scratch: &Path, layer: &Layer) -> Result<(), BackendError> {
         let from = scratch.join(layer_name(&layer.chain_id));
         match fs::rename(&from, self.layer_directory(&layer.chain_id)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
-            done => done.map_err(|error| self.failed(&error)),
+            Err(error) => match error.kind() {
+                // rename(2): file systems say either of a directory that is there.
+                io::ErrorKind::NotFound
+                | io::ErrorKind::DirectoryNotEmpty
+                | io::ErrorKind::AlreadyExists => Ok(()),
+                _ => Err(self.failed(&error)),
+            },
+            Ok(()) => Ok(()),
         }
     }
 
@@ -460,6 +472,19 @@ pub(super) fn blob_chunks(blob: &Descriptor, file: File) -> BlobStream {
             read.map_err(|error| storage_failed(Path::new("content"), &error))
         }
     })
+}
+
+/// What comes in is mostly on the same file system. Somebody else may be at the same blob, for another layer.
+fn link_or_copy(file: &Path, path: &Path) -> io::Result<()> {
+    let copy = || io::copy(&mut File::open(file)?, &mut File::create_new(path)?).map(drop);
+    let done = match fs::hard_link(file, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => copy(),
+        linked => linked,
+    };
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        done => done,
+    }
 }
 
 /// Makes what is missing of a store, and throws away what was being written.

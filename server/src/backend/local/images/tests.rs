@@ -323,6 +323,10 @@ impl LayerSource for Blobs {
             .then_some(())
             .ok_or(io::ErrorKind::InvalidData.into())
     }
+
+    fn accepted(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn is_seen(root: &Root, path: &str) -> bool {
@@ -461,6 +465,23 @@ fn content_that_is_not_what_it_is_called_is_refused_and_leaves_nothing() {
     store.collect();
     for directory in ["layers", "names", "incoming", "content/blobs/sha256"] {
         assert_eq!(store.count(directory), 0, "{directory}");
+    }
+}
+
+#[test]
+fn a_blob_may_be_several_layers_of_an_image() {
+    let store = Store::new();
+    let (one, same) = (layer(&[("a", FILE, "1")]), layer(&[("same", FILE, "2")]));
+    for round in 0..50 {
+        let reference = format!("r/app:{round}");
+        let layers = [&same, &one, &same, &same, &same].map(Clone::clone);
+        let image = store.ingest(&reference, &layers);
+        let (_, root) = store.root_on(&image);
+        assert!(is_seen(&root, "a") && is_seen(&root, "same"));
+        let blob = store.images.open_blob(&descriptor(&same)).unwrap();
+        assert_eq!(blob.metadata().unwrap().len(), same.len() as u64);
+        store.images.untag(&reference).unwrap();
+        store.collect();
     }
 }
 

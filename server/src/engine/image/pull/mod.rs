@@ -17,7 +17,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::references::{commit, image_event};
 use super::transfer::{Following, News, Transfer};
@@ -25,7 +25,7 @@ use crate::backend::BackendError;
 use crate::engine::core::Core;
 use crate::engine::{Call, CreateContainer, Engine, Error, PullPolicy};
 use crate::model::image::{Descriptor, Platform};
-use crate::model::limits::TRANSFER_NEWS;
+use crate::model::limits::{MAX_PULLS, TRANSFER_NEWS};
 use crate::model::{Cause, EventKind, Failure, Image, PullFailure};
 use crate::oci::image::ImageError;
 use crate::oci::reference::Reference;
@@ -63,8 +63,21 @@ pub enum PullNews {
 }
 
 /// The pulls under way.
-#[derive(Debug, Default)]
-pub(crate) struct Pulls(Mutex<HashMap<Key, Weak<Pull>>>);
+#[derive(Debug)]
+pub(crate) struct Pulls {
+    under_way: Mutex<HashMap<Key, Weak<Pull>>>,
+    /// Of those that take content in: each holds threads meanwhile, and there are not any number of these.
+    turns: Semaphore,
+}
+
+impl Default for Pulls {
+    fn default() -> Self {
+        Self {
+            under_way: Mutex::default(),
+            turns: Semaphore::new(MAX_PULLS),
+        }
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
@@ -168,7 +181,7 @@ fn join(core: &Arc<Core>, cause: Cause, wanted: PullImage) -> Arc<Pull> {
         platform: platform.to_string(),
         credentials: wanted.credentials.clone(),
     };
-    let mut pulls = core.pulls.0.lock();
+    let mut pulls = core.pulls.under_way.lock();
     pulls.retain(|_, pull| pull.strong_count() > 0);
     let joined = pulls.get(&key).and_then(Weak::upgrade);
     // One that is over is not the answer to a question that came later.

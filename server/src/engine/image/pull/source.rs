@@ -26,6 +26,8 @@ pub(super) struct PullSource {
     incoming: OnceLock<Incoming>,
     /// How many layers, from the lowest on, are what they should be.
     scanned: watch::Sender<usize>,
+    /// All of the image is right.
+    accepted: CancellationToken,
     /// Nobody waits any longer for what will not come.
     failed: CancellationToken,
     unread: Unread,
@@ -38,7 +40,7 @@ type Unread = Arc<Mutex<Option<Error>>>;
 
 #[derive(Debug)]
 struct Incoming {
-    /// By the blobs' digests, lowest first.
+    /// The layers by their chain ids, lowest first: a blob may be several of them.
     order: Vec<Digest>,
     downloads: HashMap<Digest, Arc<Download>>,
 }
@@ -49,6 +51,7 @@ impl PullSource {
             backend,
             incoming: OnceLock::new(),
             scanned: watch::Sender::new(0),
+            accepted: CancellationToken::new(),
             failed: CancellationToken::new(),
             unread: Unread::default(),
             progress,
@@ -58,8 +61,7 @@ impl PullSource {
 
     /// Says which layers are being downloaded; the others are in the backend. Once.
     pub(super) fn begin(&self, layers: &[Layer], downloads: HashMap<Digest, Arc<Download>>) {
-        let order = layers.iter().map(|layer| layer.descriptor.digest.clone());
-        let order = order.collect();
+        let order = layers.iter().map(|layer| layer.chain_id.clone()).collect();
         drop(self.incoming.set(Incoming { order, downloads }));
     }
 
@@ -81,6 +83,11 @@ impl PullSource {
     /// The layer at this place, of those in order, is what it should be.
     pub(super) fn is_scanned(&self, place: usize) {
         self.scanned.send_replace(place + 1);
+    }
+
+    /// All of the image is right: it may have its name.
+    pub(super) fn accept(&self) {
+        self.accepted.cancel();
     }
 
     /// Returns once all layers are known to be what they should be, or something has failed.
@@ -177,11 +184,22 @@ impl LayerSource for PullSource {
     }
 
     fn verified(&self, layer: &Layer) -> io::Result<()> {
-        let wanted = &layer.descriptor.digest;
         let order = self.incoming.get().map(|incoming| &incoming.order);
-        let place = order.and_then(|order| order.iter().position(|digest| digest == wanted));
+        let place = order.and_then(|order| {
+            order
+                .iter()
+                .position(|chain_id| *chain_id == layer.chain_id)
+        });
         let layers = place.map_or(usize::MAX, |place| place + 1);
         self.runtime.block_on(self.until_scanned(layers))
+    }
+
+    fn accepted(&self) -> io::Result<()> {
+        let accepted = self.accepted.cancelled();
+        let waited = self.failed.run_until_cancelled(accepted);
+        self.runtime
+            .block_on(waited)
+            .ok_or_else(|| io::Error::other(RegistryError::Abandoned))
     }
 
     fn unpacking(&self, layer: &Layer) {

@@ -1,6 +1,6 @@
 //! The work of one pull.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -138,23 +138,27 @@ impl Work {
             self.progress.reach(&layer.blob.digest, LayerPhase::Exists);
         }
         let reference = self.reference.to_string();
+        // Also if it has that name: who has taken the content away may not have told.
+        match self.core.backend.tag(&image, &reference).await {
+            Err(error) if error.is_gone() => return Ok(None),
+            tagged => tagged?,
+        }
         if image.references.contains(&reference) {
             return Ok(Some(Pulled {
                 image,
                 is_changed: false,
             }));
         }
-        match self.core.backend.tag(&image, &reference).await {
-            Err(error) if is_gone(&error) => return Ok(None),
-            tagged => tagged?,
-        }
         let mut named = Image::clone(&image);
-        named.references.insert(reference);
+        named.references = BTreeSet::from([reference]);
         self.register(named).await.map(Some)
     }
 
     /// Brings in what is missing. The backend unpacks each layer while the next ones come.
     async fn take_in(&self, asked: &Asked) -> Result<Image, Unfinished> {
+        let turn = self.core.pulls.turns.acquire();
+        let turn = self.abandoned.run_until_cancelled(turn).await;
+        let _turn = turn.ok_or(Error::Registry(RegistryError::Abandoned))?;
         let (content, source) = self.content(asked).map_err(Error::from)?;
         self.must_fit(&content.platform)?;
         let (downloads, joined) = self.downloads(asked, &content.layers).await?;
@@ -227,7 +231,7 @@ impl Work {
 
     async fn is_here(&self, layer: &Layer) -> Result<bool, Error> {
         let backend = &self.core.backend;
-        let is_there = |error: BackendError| match is_gone(&error) {
+        let is_there = |error: BackendError| match error.is_gone() {
             true => Ok(false),
             false => Err(Error::from(error)),
         };
@@ -344,7 +348,7 @@ impl From<Error> for Unfinished {
 /// Somebody has deleted another image with the same layers, or has begun a download that was refused to them.
 fn is_others(error: &Error, joined: Joined) -> bool {
     match error {
-        Error::Backend(error) => is_gone(error),
+        Error::Backend(error) => error.is_gone(),
         Error::Registry(RegistryError::NotFound { .. } | RegistryError::AuthFailed { .. }) => {
             joined == Joined::Others
         }
@@ -359,16 +363,6 @@ fn is_misread(error: &Error, source: &PullSource) -> bool {
         Error::Image(_) | Error::Backend(_) | Error::Registry(RegistryError::Changed)
     );
     may_be && source.has_changed()
-}
-
-/// The backend does not have what it had, or was thought to have.
-fn is_gone(error: &BackendError) -> bool {
-    matches!(
-        error,
-        BackendError::ImageContentMissing { .. }
-            | BackendError::BlobMissing { .. }
-            | BackendError::NotFound { .. }
-    )
 }
 
 /// Whether what has come so far is of use to a later pull: the image is not to blame, nor the room for it.
@@ -400,6 +394,7 @@ async fn scan(content: Arc<ImageContent>, source: Arc<PullSource>) -> Result<Acc
                 source.is_scanned(place);
             }
             if let Next::Done(accounts) = scan.end_pass() {
+                source.accept();
                 return Ok(accounts);
             }
         }

@@ -108,6 +108,10 @@ impl LayerSource for Unpacked {
     fn verified(&self, _: &Layer) -> io::Result<()> {
         Ok(())
     }
+
+    fn accepted(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Where the blob is in a store's directory.
