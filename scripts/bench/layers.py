@@ -5,12 +5,16 @@ import gzip
 import hashlib
 import io
 import json
+import platform
 import random
 import tarfile
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+MACHINE = platform.machine()
+# As images name it.
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(MACHINE, MACHINE)
 SEED = 1
 SMALLEST, LARGEST = 4 << 10, 1 << 20
 POOL = 16 << 20
@@ -76,7 +80,7 @@ def layout(directory, layers, size):
 
     made = [layer(blobs, number, size, content) for number in range(layers)]
     config = {
-        "architecture": "amd64",
+        "architecture": ARCHITECTURE,
         "os": "linux",
         "config": {},
         "rootfs": {"type": "layers", "diff_ids": [plain.digest for _, plain in made]},

@@ -10,6 +10,7 @@ mod requests;
 mod streams;
 pub mod wire;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,8 +19,7 @@ use tonic::Code;
 use wharf_api::v1::{Container, GetVersionRequest, Image, ListImagesRequest};
 use wharf_api::{ErrorReason, METHODS, Method};
 
-use crate::harness::containerd::Containerd;
-use crate::harness::{Backend, Client, World, scenario, spec};
+use crate::harness::{Client, World, scenario, spec};
 use requests::VICTIM;
 
 /// What must be the same before and after.
@@ -28,7 +28,7 @@ struct Everything {
     containers: Vec<Container>,
     images: Vec<Image>,
     newest_event: u64,
-    in_backend: Vec<String>,
+    in_backend: BTreeSet<String>,
 }
 
 async fn everything(client: &Client, world: &World) -> Everything {
@@ -45,38 +45,8 @@ async fn everything(client: &Client, world: &World) -> Everything {
             .await
             .last()
             .map_or(0, |event| event.sequence),
-        in_backend: match Backend::of_this_run() {
-            Backend::Containerd => in_containerd(&world.containerd).await,
-            Backend::Local | Backend::LocalBy(_) => {
-                in_state(&world.wharfd.state_dir().join("local"))
-            }
-        },
+        in_backend: world.in_backend().await,
     }
-}
-
-/// Everything that containerd has, but for leases, which are taken and given back.
-async fn in_containerd(containerd: &Containerd) -> Vec<String> {
-    let mut all = Vec::new();
-    for kind in ["containers", "tasks", "images", "snapshots"] {
-        all.extend(containerd.ctr(&[kind, "list"]).await);
-    }
-    // In full it says how old each is.
-    all.extend(containerd.ctr(&["content", "list", "-q"]).await);
-    all
-}
-
-/// Every file that the local backend has but for what containers write, which is not the server's.
-fn in_state(directory: &Path) -> Vec<String> {
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !path.ends_with("upper") {
-            all.extend(in_state(&path));
-        }
-        all.push(path.display().to_string());
-    }
-    all.sort_unstable();
-    all
 }
 
 /// Runs a scenario that must change nothing, with one running container to attack.

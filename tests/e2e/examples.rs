@@ -11,7 +11,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::clients::tool;
+use crate::harness::image::Recipe;
 use crate::harness::process::Daemon;
+use crate::harness::registry::{Access, Registry};
 use crate::harness::wait::so;
 use crate::harness::{Backend, World, binaries, image, process, scenario, until};
 
@@ -19,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(120);
 const IMAGE: &str = "busybox:test";
 
 /// Every example, each of which has a scenario here.
-const RUN: [&str; 14] = [
+const RUN: [&str; 15] = [
     "errors.rs",
     "events.rs",
     "exec.rs",
@@ -29,6 +31,7 @@ const RUN: [&str; 14] = [
     "images.rs",
     "lifecycle.rs",
     "logs.rs",
+    "pull.rs",
     "python/exec.py",
     "python/lifecycle.py",
     "python/logs.py",
@@ -199,6 +202,23 @@ fn images_brings_an_archive_in_under_a_name() {
             &["imported sha256:", "docker.io/library/mine:1", " bytes"],
         );
         client.create("web", &["true"]).await.unwrap();
+    });
+}
+
+#[test]
+fn pull_tells_how_it_goes() {
+    scenario(async |world| {
+        let registry = Registry::start(Access::Open).await;
+        registry.known_to(&world.wharfd);
+        let pushed = registry.push(&Recipe::busybox(""), "app:1").await;
+        world.start_backend().await;
+        let client = world.wharfd.start().await;
+        let image = registry.reference("app:1");
+        let text = printed(example(world, "pull", &[&image])).await;
+        let resolved = format!("resolved {}", pushed.digest);
+        let pulled = format!("pulled {} [{image:?}]", pushed.config());
+        must_say(&text, &[&resolved, &pulled]);
+        assert_eq!(client.every_image().await.len(), 1);
     });
 }
 

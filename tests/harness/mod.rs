@@ -18,6 +18,7 @@ pub mod events;
 pub mod files;
 pub mod image;
 pub mod keeper;
+mod kept;
 pub mod leaks;
 pub mod process;
 pub mod proxy;
@@ -34,6 +35,7 @@ mod world;
 
 pub use backend::Backend;
 pub use client::Client;
+pub use kept::Kept;
 pub use refusal::Refusal;
 pub use wait::until;
 pub use wharfd::{Options, Wharfd};

@@ -14,7 +14,7 @@ use super::attached;
 use super::failure::Failure;
 use super::security::{self, SecurityFlags};
 use super::session::idempotency_key;
-use super::{mounts, values};
+use super::{image_names, mounts, values};
 
 /// What to run and in what surroundings.
 #[derive(Debug, Args)]
@@ -104,7 +104,7 @@ pub(crate) struct ContainerFlags {
     /// Image for this platform instead of the server's
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = values::platform)]
     platform: Option<Platform>,
-    /// Image, then the command and its arguments
+    /// Image, by reference or id (whole, or its first 12 or more digits), then the command and its arguments
     // One list, so that everything after the image belongs to the container, flags too.
     #[arg(
         required = true,
@@ -271,7 +271,13 @@ impl ContainerFlags {
     }
 
     fn pull_options(&self) -> Option<PullOptions> {
-        let policy = match self.pull {
+        let image = self.image_and_command.first();
+        let when = match image.is_some_and(|image| image_names::is_id(image)) {
+            // An id is in no registry: whether it is here is for the create to say.
+            true => Pull::Never,
+            false => self.pull,
+        };
+        let policy = match when {
             Pull::Never if self.platform.is_none() => return None,
             Pull::Never => PullPolicy::Never,
             Pull::Missing => PullPolicy::IfMissing,

@@ -1,15 +1,25 @@
 //! `--filter key=value`, as docker has it. Values of one key are ORed, keys are ANDed.
 
+use std::fmt;
+
 use wharf_client::v1::container::State;
 use wharf_client::v1::{ContainerFilter, EventFilter, ImageFilter, event, health};
 
 use super::failure::Failure;
+use super::human;
+use super::image_names;
 
 /// One filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pair {
     pub(crate) key: String,
     pub(crate) value: String,
+}
+
+impl fmt::Display for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.key, self.value)
+    }
 }
 
 /// Reads one filter.
@@ -26,7 +36,7 @@ pub(crate) fn pair(text: &str) -> Result<Pair, String> {
 fn unknown(pair: &Pair, known: &str) -> Failure {
     Failure::Usage(format!(
         "filter {:?} is not one of {known}",
-        format!("{}={}", pair.key, pair.value)
+        pair.to_string()
     ))
 }
 
@@ -132,7 +142,7 @@ pub(crate) fn events(pairs: &[Pair]) -> Result<EventFilter, Failure> {
         match pair.key.as_str() {
             "type" | "event" => filter.types.push(event_type(pair)?.into()),
             "container" => filter.container_ids.push(value),
-            "image" => filter.images.push(value),
+            "image" => filter.images.extend(image_spellings(value)),
             "request" => filter.request_ids.push(value),
             "label" => {
                 let (key, value) = full_label(pair)?;
@@ -147,6 +157,19 @@ pub(crate) fn events(pairs: &[Pair]) -> Result<EventFilter, Failure> {
         }
     }
     Ok(filter)
+}
+
+/// An image by all the names that events may have for it: those of containers have it as it was asked for, those of
+/// images whole. The server compares exactly.
+fn image_spellings(image: String) -> Vec<String> {
+    if image_names::is_id(&image) {
+        return vec![image];
+    }
+    let whole = image_names::whole(&image);
+    let mut spellings = vec![image, human::familiar(&whole).to_owned(), whole];
+    spellings.sort_unstable();
+    spellings.dedup();
+    spellings
 }
 
 fn full_label(pair: &Pair) -> Result<(String, String), Failure> {
@@ -210,6 +233,20 @@ mod tests {
             [event::Type::ContainerExited, event::Type::ExecStarted]
         );
         assert_eq!(filter.request_ids, ["r"]);
+    }
+
+    #[test]
+    fn an_image_of_events_is_meant_however_it_is_written() {
+        let images = |text: &str| events(&pairs(&[text])).unwrap().images;
+        let whole = "docker.io/library/alpine:3.22";
+        assert_eq!(images("image=alpine:3.22"), ["alpine:3.22", whole]);
+        assert_eq!(
+            images("image=docker.io/library/alpine:3.22"),
+            ["alpine:3.22", whole]
+        );
+        let id = format!("sha256:{}", "0a".repeat(32));
+        assert_eq!(images(&format!("image={id}")), [id]);
+        assert_eq!(images("image=0123456789ab"), ["0123456789ab"]);
     }
 
     #[test]

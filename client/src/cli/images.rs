@@ -18,7 +18,7 @@ pub(crate) struct Images {
     /// Only those: reference=REFERENCE (a trailing * matches any rest), dangling=BOOL, unused=BOOL, label=KEY=VALUE
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = filters::pair)]
     filter: Vec<Pair>,
-    /// Only ids, whole ones: what the other commands take
+    /// Only ids, whole ones. The other commands take them, or their first 12 or more digits
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]

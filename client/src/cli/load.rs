@@ -13,7 +13,7 @@ use super::output::Format;
 use super::session::{Session, idempotency_key};
 use super::values;
 
-/// Read an OCI or docker archive, and print what came in
+/// Read an OCI or docker archive, and print what came in: each reference, or the id of what has none
 #[derive(Debug, Args)]
 pub(crate) struct Load {
     /// Reference, if the archive has none
@@ -62,7 +62,9 @@ impl Load {
         for image in &imported.images {
             match self.format {
                 Format::Json => session.output.json(&Json::of(image)?)?,
-                Format::Table => session.output.line(name(image))?,
+                Format::Table => names(image)
+                    .into_iter()
+                    .try_for_each(|name| session.output.line(name))?,
             }
         }
         Ok(())
@@ -80,10 +82,26 @@ async fn open(path: &str) -> Result<File, Failure> {
     })
 }
 
-/// What `run` takes.
-fn name(image: &Image) -> &str {
-    image
-        .references
-        .first()
-        .map_or(&image.id, |reference| familiar(reference))
+/// What `run` takes: each reference, or the id of an image that has none.
+fn names(image: &Image) -> Vec<&str> {
+    match image.references.as_slice() {
+        [] => vec![&image.id],
+        references => references.iter().map(|it| familiar(it)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_came_in_has_all_its_references_or_its_id() {
+        let mut image = Image {
+            id: "sha256:00".into(),
+            ..Default::default()
+        };
+        assert_eq!(names(&image), ["sha256:00"]);
+        image.references = vec!["docker.io/library/a:1".into(), "host:5000/b:2".into()];
+        assert_eq!(names(&image), ["a:1", "host:5000/b:2"]);
+    }
 }

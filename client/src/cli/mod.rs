@@ -15,6 +15,7 @@ mod exec;
 mod failure;
 mod filters;
 mod human;
+mod image_names;
 mod images;
 mod info;
 mod inspect;

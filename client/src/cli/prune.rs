@@ -26,7 +26,8 @@ pub(crate) struct Prune {
     /// Ask no question
     #[arg(short, long)]
     force: bool,
-    /// Show what would be deleted, and delete nothing
+    /// Show what would be deleted, and delete nothing. With --all, what images with references share with images
+    /// without is in no count
     #[arg(long)]
     dry_run: bool,
     /// Only those: label=KEY[=VALUE], name=NAME, status=exited|failed, ancestor=IMAGE, id=PREFIX; of images:
@@ -55,7 +56,7 @@ impl Prune {
             filter: filters::containers(&self.filter)?,
             dry_run: self.dry_run,
         };
-        self.confirm("all containers that have exited or failed", session)?;
+        self.confirm("containers that have exited or failed", session)?;
         let mut deleted = session.connect().await?.stream(request).await?;
         let mut reclaimed: i64 = 0;
         while let Some(container) = deleted.next().await? {
@@ -71,11 +72,7 @@ impl Prune {
 
     async fn prune_images(&self, session: &mut Session) -> Result<i64, Failure> {
         let requests = self.image_requests()?;
-        let what = match self.all {
-            true => "all images that no container uses",
-            false => "all images without a reference that no container uses",
-        };
-        self.confirm(what, session)?;
+        self.confirm(images_of(&requests), session)?;
         let client = session.connect().await?;
         let mut reclaimed: i64 = 0;
         for request in requests {
@@ -117,7 +114,28 @@ impl Prune {
         if self.force || self.dry_run {
             return Ok(());
         }
-        ask(what, &mut session.output)
+        ask(&self.question(what), &mut session.output)
+    }
+
+    pub(crate) fn question(&self, what: &str) -> String {
+        let filters: Vec<_> = self.filter.iter().map(Pair::to_string).collect();
+        match filters.as_slice() {
+            [] => format!("This deletes all {what}."),
+            filters => format!(
+                "This deletes all {what}, of those with {}.",
+                filters.join(", ")
+            ),
+        }
+    }
+}
+
+/// What the requests ask for.
+pub(crate) fn images_of(requests: &[PruneImagesRequest]) -> &'static str {
+    let dangling = |request: &PruneImagesRequest| request.filter.as_ref()?.dangling;
+    match requests {
+        [one] if dangling(one) == Some(false) => "images with references that no container uses",
+        [_] => "images without a reference that no container uses",
+        _ => "images that no container uses",
     }
 }
 
@@ -135,8 +153,8 @@ fn total(reclaimed: i64) -> String {
     format!("Total reclaimed space: {}", human::size(reclaimed))
 }
 
-fn ask(what: &str, output: &mut Output) -> Result<(), Failure> {
-    output.question(&format!("This deletes {what}. Go on? [y/N]"))?;
+fn ask(question: &str, output: &mut Output) -> Result<(), Failure> {
+    output.question(&format!("{question} Go on? [y/N]"))?;
     let mut answer = String::new();
     let read = std::io::stdin().lock().read_line(&mut answer);
     match (read, answer.trim()) {

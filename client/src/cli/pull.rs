@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use wharf_client::Client;
 use wharf_client::v1::pull_image_response::Response;
-use wharf_client::v1::{OutputStream, Platform, PullImageRequest, PullResult};
+use wharf_client::v1::{Descriptor, OutputStream, Platform, PullImageRequest};
 
 use super::failure::Failure;
 use super::output::Output;
@@ -12,7 +12,7 @@ use super::registry_auth::registry_auth;
 use super::session::Session;
 use super::values;
 
-/// Pull an image, and print it with its digest
+/// Pull an image, and print it with the digest that its tag has in the registry
 #[derive(Debug, Args)]
 pub(crate) struct Pull {
     /// For this platform instead of the server's
@@ -52,40 +52,54 @@ impl Pull {
             .progress(Direction::Pull, OutputStream::Stdout)?;
         let is_answer = progress.is_answer();
         let client = session.connect().await?;
-        let result = pull(&client, self.request(), progress, &mut session.output).await?;
+        let resolved = pull(&client, self.request(), progress, &mut session.output).await?;
         match is_answer {
             true => Ok(()),
-            false => session.output.line(pinned(&self.image, &result)),
+            false => session.output.line(pinned(&self.image, &resolved)),
         }
     }
 }
 
-/// Pulls, with the credentials of the image's registry, and tells of it.
+/// Pulls, with the credentials of the image's registry, and tells of it. Returns what the reference resolved to.
 pub(crate) async fn pull(
     client: &Client,
     mut request: PullImageRequest,
     mut progress: Progress,
     output: &mut Output,
-) -> Result<PullResult, Failure> {
+) -> Result<Descriptor, Failure> {
     request.auth = registry_auth(&request.image, output).await;
     let mut pull = client.pull(request);
-    let mut result = PullResult::default();
+    let mut resolved = Descriptor::default();
     while let Some(message) = pull.next().await? {
         progress.message(&message, output)?;
         match message.response {
             Some(Response::Progress(at)) => progress.show(&at, output)?,
-            Some(Response::Result(last)) => result = last,
-            Some(Response::Resolved(_)) | None => {}
+            Some(Response::Resolved(target)) => resolved = target,
+            Some(Response::Result(_)) | None => {}
         }
     }
-    Ok(result)
+    Ok(resolved)
 }
 
-/// The image as it was asked for, with the digest that it has now.
-fn pinned(image: &str, result: &PullResult) -> String {
-    let target = result.image.as_ref().and_then(|it| it.target.as_ref());
-    match target {
-        Some(target) if !image.contains('@') => format!("{image}@{}", target.digest),
-        Some(_) | None => image.to_owned(),
+/// The image as it was asked for, with what pins it: of an index the index's digest, which is good on every platform.
+fn pinned(image: &str, resolved: &Descriptor) -> String {
+    match image.contains('@') || resolved.digest.is_empty() {
+        true => image.to_owned(),
+        false => format!("{image}@{}", resolved.digest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_pinned_by_what_its_tag_resolved_to() {
+        let resolved = Descriptor {
+            digest: "sha256:00".into(),
+            ..Default::default()
+        };
+        assert_eq!(pinned("a:1", &resolved), "a:1@sha256:00");
+        assert_eq!(pinned("a@sha256:00", &resolved), "a@sha256:00");
     }
 }

@@ -14,7 +14,7 @@ pub(crate) struct Rmi {
     /// All references of an id, even if containers use it; none is no error
     #[arg(short, long)]
     force: bool,
-    /// References, digests or ids
+    /// References, digests, or ids, whole or their first 12 or more digits
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
 }

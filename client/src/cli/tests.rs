@@ -15,7 +15,7 @@ use wharf_client::v1::*;
 use super::attached::{Proxy, Screen, Stdin, Wiring};
 use super::events::Plan;
 
-use super::{Cli, Command, exec, run};
+use super::{Cli, Command, exec, prune, run};
 
 fn parse(line: &str) -> Command {
     match Cli::try_parse_from(line.split_whitespace()) {
@@ -261,6 +261,9 @@ fn an_image_is_pulled_when_and_for_what_platform_is_asked() {
         Some(PullPolicy::Always)
     );
     assert_eq!(pull("wharf run -d --pull never i"), None);
+    for id in ["sha256:0123456789ab", "0123456789ab"] {
+        assert_eq!(pull(&format!("wharf run -d --pull always {id}")), None);
+    }
     let never = pull("wharf run -d --pull never --platform linux/arm i").unwrap();
     assert_eq!(never.policy(), PullPolicy::Never);
     assert_eq!(never.platform.unwrap().architecture, "arm");
@@ -295,6 +298,31 @@ fn all_unused_images_are_those_with_and_those_without_references() {
     assert_eq!(dangling, [Some(false), Some(true)]);
     assert!(requests("wharf prune --images -a --filter dangling=true").is_err());
     assert!(requests("wharf prune --images --filter name=web").is_err());
+}
+
+#[test]
+fn pruning_asks_about_what_its_requests_delete() {
+    let question = |line: &str| match parse(line) {
+        Command::Prune(prune) => {
+            let requests = prune.image_requests().unwrap();
+            prune.question(prune::images_of(&requests))
+        }
+        other => panic!("{other:?}"),
+    };
+    let asked = [
+        "wharf prune --images",
+        "wharf prune --images --filter dangling=false",
+        "wharf prune --images -a --filter reference=a* --filter label=b=c",
+    ]
+    .map(question);
+    assert_eq!(
+        asked,
+        [
+            "This deletes all images without a reference that no container uses.",
+            "This deletes all images with references that no container uses, of those with dangling=false.",
+            "This deletes all images that no container uses, of those with reference=a*, label=b=c.",
+        ]
+    );
 }
 
 #[test]

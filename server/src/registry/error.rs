@@ -9,7 +9,7 @@ use crate::model::Digest;
 /// Why a registry did not do what it was asked to.
 #[derive(Debug, Clone, Error)]
 pub enum RegistryError {
-    /// It has no such repository, tag or digest, or hides it.
+    /// It has no such repository, tag or digest.
     #[error("registry {registry} does not have {image}")]
     NotFound {
         /// The registry's domain.

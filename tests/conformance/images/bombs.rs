@@ -1,10 +1,9 @@
 //! Layers that are made to exhaust who unpacks them: each is refused for what it is, comes it in an archive or from a
 //! registry, before it has taken anything.
 
-use std::fs;
+use std::fmt::Debug;
 use std::io::{self, Write as _};
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -12,12 +11,12 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tar::{EntryType, Header};
+use tokio::time::timeout;
 use wharf_api::ErrorReason;
 
 use crate::harness::image::{CONFIG, LAYER, MANIFEST, Recipe, Tar, architecture, digest};
 use crate::harness::registry::{Access, Registry};
-use crate::harness::wait::so;
-use crate::harness::{Client, Refusal, World, scenario, until};
+use crate::harness::{Client, Refusal, World, scenario};
 
 /// For each: longer than any of them takes, and far shorter than unpacking one.
 const BOUND: Duration = Duration::from_secs(60);
@@ -221,41 +220,20 @@ fn entry(kind: EntryType, path: &str, link: &str) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-#[track_caller]
-fn is_refused(refusal: &Refusal, what: &str) {
-    assert_eq!(
-        refusal.reason(),
-        ErrorReason::ImageInvalid,
-        "{what}: {refusal}"
-    );
+/// A bomb is refused for what it is, soon, and leaves nothing.
+async fn is_refused<T: Debug>(
+    world: &World,
+    client: &Client,
+    what: &str,
+    taking_in: impl Future<Output = Result<T, Refusal>>,
+) {
+    let before = world.kept().await;
+    let taken_in = timeout(BOUND, taking_in).await.expect(what);
+    let refusal = taken_in.expect_err(what);
+    assert!(refusal.is(ErrorReason::ImageInvalid), "{what}: {refusal}");
     assert!(!refusal.metadata["problem"].is_empty(), "{what}: {refusal}");
-}
-
-/// Where the server keeps what comes in.
-async fn nothing_is_left(world: &World, client: &Client, what: &str) {
     assert_eq!(client.every_image().await, [], "{what}");
-    let state = world.wharfd.state_dir();
-    until("nothing is left", BOUND, async || {
-        let mut left = Vec::new();
-        for directory in [
-            "downloads",
-            "scratch",
-            "local/layers",
-            "local/incoming",
-            "local/trash",
-        ] {
-            left.extend(names_in(&state.join(directory)));
-        }
-        so(left.is_empty(), || format!("{what}: {left:?}"))
-    })
-    .await;
-}
-
-fn names_in(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries
-        .map(|entry| entry.path().display().to_string())
-        .collect()
+    world.nothing_is_left(&before, what).await;
 }
 
 #[test]
@@ -264,17 +242,8 @@ fn bombs_in_archives_are_refused_and_leave_nothing() {
         world.start_backend().await;
         let client = world.wharfd.start().await;
         for bomb in bombs() {
-            let archive = bomb.archive();
-            let begun = Instant::now();
-            let refusal = client.import(archive).await.unwrap_err();
-            is_refused(&refusal, bomb.what);
-            assert!(
-                begun.elapsed() < BOUND,
-                "{}: {:?}",
-                bomb.what,
-                begun.elapsed()
-            );
-            nothing_is_left(world, &client, bomb.what).await;
+            let import = client.import(bomb.archive());
+            is_refused(world, &client, bomb.what, import).await;
         }
         let chain = chain().archive();
         assert_eq!(client.import(chain).await.unwrap().len(), 1);
@@ -291,16 +260,8 @@ fn bombs_in_registries_are_refused_and_leave_nothing() {
         for (number, bomb) in bombs().into_iter().enumerate() {
             let name = format!("bomb-{number}:1");
             bomb.push(&registry, &name).await;
-            let begun = Instant::now();
-            let refusal = client.pull(&registry.reference(&name)).await.unwrap_err();
-            is_refused(&refusal, bomb.what);
-            assert!(
-                begun.elapsed() < BOUND,
-                "{}: {:?}",
-                bomb.what,
-                begun.elapsed()
-            );
-            nothing_is_left(world, &client, bomb.what).await;
+            let image = registry.reference(&name);
+            is_refused(world, &client, bomb.what, client.pull(&image)).await;
         }
         chain().push(&registry, "chain:1").await;
         client.pull(&registry.reference("chain:1")).await.unwrap();

@@ -1,5 +1,6 @@
 //! Every way to be let in, there and back.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -11,12 +12,12 @@ use wharf_api::v1::{RegistryAuth, registry_auth::Credentials};
 
 use super::{Noisy, is_the_image, reason, up};
 use crate::harness::registry::{
-    Access, Form, IDENTITY_TOKEN, PASSWORD, Registry, USER, credentials,
+    Access, At, FaultProxy, Form, IDENTITY_TOKEN, PASSWORD, Registry, USER, credentials,
 };
 use crate::harness::{World, process, scenario, spec};
 
 fn auth(access: Access) -> Option<RegistryAuth> {
-    matches!(access, Access::Password | Access::Token).then(|| credentials(PASSWORD))
+    access.wants_credentials().then(|| credentials(PASSWORD))
 }
 
 /// Pull, run, push under another name, delete, pull that, run.
@@ -77,6 +78,16 @@ fn an_image_goes_there_and_back_by_password() {
 #[test]
 fn an_image_goes_there_and_back_by_token() {
     scenario(async |world| there_and_back(world, Access::Token, Form::Gzip).await);
+}
+
+#[test]
+fn an_image_goes_there_and_back_by_password_over_tls() {
+    scenario(async |world| there_and_back(world, Access::TlsPassword, Form::Gzip).await);
+}
+
+#[test]
+fn an_image_goes_there_and_back_by_token_over_tls() {
+    scenario(async |world| there_and_back(world, Access::TlsToken, Form::Gzip).await);
 }
 
 #[test]
@@ -190,6 +201,66 @@ fn a_certificate_of_an_unknown_authority_is_not_taken_unless_it_is_to_be_skipped
         world.wharfd.tell_of_registry(registry.address(), &skipped);
         let client = world.wharfd.start().await;
         client.pull(&image).await.unwrap();
+    });
+}
+
+#[test]
+fn a_token_server_in_the_clear_is_never_asked_for_a_registry_by_tls() {
+    scenario(async |world| {
+        let registry = Registry::start(Access::TlsTokenInTheClear).await;
+        registry.known_to(&world.wharfd);
+        let noisy = Noisy::of(15, &[1_000]);
+        registry.push(&noisy.recipe, "public/app:1").await;
+        registry.tokens().forget();
+        let client = up(world).await;
+        let image = registry.reference("public/app:1");
+        for auth in [None, Some(credentials(PASSWORD))] {
+            let refusal = client.pull_by(&image, auth).await.unwrap_err();
+            assert_eq!(reason(&refusal), "REGISTRY_RESPONSE_INVALID", "{refusal}");
+        }
+        assert_eq!(registry.tokens().asked(&At::Anything).len(), 0);
+    });
+}
+
+#[test]
+fn a_pull_goes_by_the_proxy_of_the_environment_but_to_hosts_that_need_none() {
+    scenario(async |world| {
+        let registry = Registry::start(Access::Open).await;
+        let noisy = Noisy::of(12, &[1_000]);
+        let pushed = registry.push(&noisy.recipe, "app:1").await;
+        let proxy = FaultProxy::start(registry.address()).await;
+        // It has an address of its own.
+        let direct = FaultProxy::store(registry.address()).await;
+        world.configure(|options| {
+            let (host, _) = direct.address().split_once(':').unwrap();
+            options.environment = vec![
+                (
+                    "HTTP_PROXY".to_owned(),
+                    format!("http://{}", proxy.address()),
+                ),
+                ("NO_PROXY".to_owned(), host.to_owned()),
+            ];
+        });
+        registry.known_to(&world.wharfd);
+        direct.known_to(&world.wharfd);
+        let client = up(world).await;
+
+        let image = registry.reference("app:1");
+        let pulled = client.pull(&image).await.unwrap();
+        is_the_image(&pulled.image, &pushed, &image);
+        // Proxies are told all of a URL.
+        let base = format!("http://{}/v2/", registry.address());
+        for asked in proxy.asked(&At::Anything) {
+            assert!(asked.path.starts_with(&base), "{asked:?}");
+        }
+        let blobs: BTreeMap<_, _> = pushed.blobs().into_iter().collect();
+        assert_eq!(proxy.sent(), blobs);
+        client.remove_image(&image).await.unwrap();
+
+        proxy.forget();
+        client.pull(&direct.reference("app:1")).await.unwrap();
+        assert!(!direct.fetched(&At::Manifests).is_empty(), "nobody asked");
+        assert_eq!(proxy.asked(&At::Anything).len(), 0);
     });
 }
 

@@ -1,38 +1,26 @@
 //! Registries that send something else than what they should: it is never taken, never followed to no end,
 //! and never kept.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use serde_json::json;
 
 use super::{Behind, reason, up, with_short_stalls};
 use crate::harness::image::{INDEX, MANIFEST};
 use crate::harness::registry::{Access, At, Fault, FaultProxy, PASSWORD, credentials};
-use crate::harness::{Client, scenario};
+use crate::harness::{Client, World, scenario};
 
-/// Long enough for every retry there is.
-const BOUND: Duration = Duration::from_secs(120);
-
-const INVALID: &[&str] = &["REGISTRY_RESPONSE_INVALID", "IMAGE_INVALID"];
-/// A digest may tell first.
-const NOT_THE_SAME: &[&str] = &[
-    "DIGEST_MISMATCH",
-    "REGISTRY_RESPONSE_INVALID",
-    "IMAGE_INVALID",
-];
-/// A body that is too short may be a break or a damage.
-const TOO_SHORT: &[&str] = &["DIGEST_MISMATCH", "REGISTRY_UNAVAILABLE"];
-
-async fn is_refused(behind: &Behind, client: &Client, at: At, fault: Fault, expected: &[&str]) {
-    // A body may be large.
+/// Each damage has one reason.
+async fn is_refused(
+    world: &World,
+    behind: &Behind,
+    client: &Client,
+    at: At,
+    fault: Fault,
+    expected: &str,
+) {
     let told = format!("{fault:.80?} at {at:?}");
-    behind.proxy.fail(at, fault);
-    let refusal = client.with_deadline(BOUND).pull(&behind.image).await;
-    let refusal = refusal.unwrap_err();
-    assert!(expected.contains(&reason(&refusal)), "{told}: {refusal}");
-    assert_eq!(client.every_image().await, [], "{told}");
-    behind.is_well(client).await;
+    let refusal = behind.refusal(world, client, at, fault).await;
+    assert_eq!(reason(&refusal), expected, "{told}: {refusal}");
 }
 
 #[test]
@@ -43,16 +31,18 @@ fn content_that_is_not_what_its_digest_says_is_never_taken() {
         let config = At::Blob(behind.pushed.config().to_owned());
         let client = up(world).await;
         for (at, fault, expected) in [
-            (layer.clone(), Fault::WrongByte, &["DIGEST_MISMATCH"][..]),
+            (layer.clone(), Fault::WrongByte, "DIGEST_MISMATCH"),
             // It cannot be read, which shows long before its digest does.
-            (layer.clone(), Fault::WrongStart, &["DIGEST_MISMATCH"]),
-            (config.clone(), Fault::WrongByte, &["DIGEST_MISMATCH"]),
-            (At::Manifests, Fault::WrongByte, NOT_THE_SAME),
-            (layer.clone(), Fault::Half, TOO_SHORT),
-            (config, Fault::Half, TOO_SHORT),
-            (layer, Fault::CutAfter(0), &["REGISTRY_UNAVAILABLE"]),
+            (layer.clone(), Fault::WrongStart, "DIGEST_MISMATCH"),
+            (config.clone(), Fault::WrongByte, "DIGEST_MISMATCH"),
+            // By the header that the registry sends with it.
+            (At::Manifests, Fault::WrongByte, "DIGEST_MISMATCH"),
+            // A layer is gone on with, and always breaks off; a config is taken for all there is.
+            (layer.clone(), Fault::Half, "REGISTRY_UNAVAILABLE"),
+            (config, Fault::Half, "DIGEST_MISMATCH"),
+            (layer, Fault::CutAfter(0), "REGISTRY_UNAVAILABLE"),
         ] {
-            is_refused(&behind, &client, at, fault, expected).await;
+            is_refused(world, &behind, &client, at, fault, expected).await;
         }
     });
 }
@@ -80,8 +70,7 @@ fn content_that_comes_damaged_once_is_fetched_again() {
             let layer = At::Blob(behind.last_layer());
             behind.proxy.fail_times(layer, fault, 1);
             let pulled = client.pull(&behind.image).await.unwrap();
-            behind.is_what_was_pulled(&pulled);
-            behind.noisy.is_right(&client, &behind.image).await;
+            behind.has_come(&client, &pulled).await;
             client.remove_image(&behind.image).await.unwrap();
         }
     });
@@ -95,19 +84,24 @@ fn bodies_without_end_are_not_read_to_it() {
         let client = up(world).await;
         let octets = "application/octet-stream";
         for (at, fault, expected) in [
-            (At::Manifests, Fault::Endless(MANIFEST), INVALID),
+            (
+                At::Manifests,
+                Fault::Endless(MANIFEST),
+                "REGISTRY_RESPONSE_INVALID",
+            ),
             (
                 At::Blob(behind.pushed.config().to_owned()),
                 Fault::Endless(octets),
-                NOT_THE_SAME,
+                "REGISTRY_RESPONSE_INVALID",
             ),
+            // It is read to where the layer should end.
             (
                 At::Blob(behind.last_layer()),
                 Fault::Endless(octets),
-                NOT_THE_SAME,
+                "DIGEST_MISMATCH",
             ),
         ] {
-            is_refused(&behind, &client, at, fault, expected).await;
+            is_refused(world, &behind, &client, at, fault, expected).await;
         }
     });
 }
@@ -121,15 +115,18 @@ fn manifests_that_are_none_are_invalid() {
         large.resize(100 << 20, b'a');
         let deep = "[".repeat(100_000);
         let without = json!({"schemaVersion": 2, "mediaType": MANIFEST}).to_string();
-        for fault in [
-            Fault::Instead("text/html", "<html>sign in</html>".into()),
-            Fault::Instead(MANIFEST, Bytes::new()),
-            Fault::Instead(MANIFEST, "{}".into()),
-            Fault::Instead(MANIFEST, deep.into()),
-            Fault::Instead(MANIFEST, without.into()),
-            Fault::Instead(MANIFEST, large.into()),
+        let invalid = "REGISTRY_RESPONSE_INVALID";
+        for (media_type, body, expected) in [
+            ("text/html", "<html>sign in</html>".into(), invalid),
+            (MANIFEST, Bytes::new(), invalid),
+            (MANIFEST, deep.into(), invalid),
+            (MANIFEST, large.into(), invalid),
+            // These are what they are said to be, as far as that goes.
+            (MANIFEST, "{}".into(), "IMAGE_INVALID"),
+            (MANIFEST, without.into(), "IMAGE_INVALID"),
         ] {
-            is_refused(&behind, &client, At::Manifests, fault, NOT_THE_SAME).await;
+            let fault = Fault::Instead(media_type, body);
+            is_refused(world, &behind, &client, At::Manifests, fault, expected).await;
         }
     });
 }
@@ -153,7 +150,9 @@ fn an_index_that_names_itself_is_not_followed_around() {
             }],
         });
         let fault = Fault::Instead(INDEX, itself.to_string().into());
-        is_refused(&behind, &client, At::Manifests, fault, NOT_THE_SAME).await;
+        // By its digest the registry sends the same again, which is not what has that digest.
+        let expected = "DIGEST_MISMATCH";
+        is_refused(world, &behind, &client, At::Manifests, fault, expected).await;
         let asked = behind.proxy.fetched(&At::Manifests).len();
         assert!(asked < 50, "asked {asked} times");
     });
@@ -168,8 +167,7 @@ fn redirects_are_followed_without_credentials_and_not_around() {
         let elsewhere = Fault::Redirect(store.address().to_owned());
         behind.proxy.fail(At::Blobs, elsewhere);
         let pulled = client.pull_by(&behind.image, credentials(PASSWORD)).await;
-        behind.is_what_was_pulled(&pulled.unwrap());
-        behind.noisy.is_right(&client, &behind.image).await;
+        behind.has_come(&client, &pulled.unwrap()).await;
 
         let here = behind.proxy.asked(&At::Blobs);
         assert!(
@@ -189,8 +187,43 @@ fn redirects_are_followed_without_credentials_and_not_around() {
         behind.proxy.fail(At::Blobs, itself);
         let around = client.pull_by(&behind.image, credentials(PASSWORD)).await;
         let refusal = around.unwrap_err();
-        let expected = ["REGISTRY_RESPONSE_INVALID", "REGISTRY_UNAVAILABLE"];
-        assert!(expected.contains(&reason(&refusal)), "{refusal}");
+        assert_eq!(reason(&refusal), "REGISTRY_RESPONSE_INVALID", "{refusal}");
         assert_eq!(client.every_image().await, []);
+    });
+}
+
+#[test]
+fn a_store_that_asks_for_credentials_of_its_own_gets_none() {
+    scenario(async |world| {
+        let behind = Behind::start(world, Access::Password, &[100_000]).await;
+        let store = FaultProxy::store(behind.registry.address()).await;
+        let elsewhere = Fault::Redirect(store.address().to_owned());
+        behind.proxy.fail(At::Blobs, elsewhere);
+        let client = up(world).await;
+        let layer = At::Blob(behind.last_layer());
+        let address = store.address();
+        for challenge in [
+            format!(r#"Bearer realm="http://{address}/token",service="mine""#),
+            r#"Basic realm="mine""#.to_owned(),
+        ] {
+            store.heal();
+            store.forget();
+            store.fail(layer.clone(), Fault::Challenge(challenge.clone()));
+            // It would take the password for one.
+            let token = r#"{"token":"of mine"}"#.into();
+            store.fail(At::Tokens, Fault::Instead("application/json", token));
+            let pulled = client.pull_by(&behind.image, credentials(PASSWORD)).await;
+            let refusal = pulled.unwrap_err();
+            assert_eq!(reason(&refusal), "REGISTRY_AUTH_FAILED", "{refusal}");
+            assert_eq!(client.every_image().await, [], "{challenge}");
+
+            assert!(!store.fetched(&layer).is_empty(), "nobody was sent there");
+            for asked in store.asked(&At::Anything) {
+                // Blobs and nothing else: no body, and no query.
+                assert!(At::Blobs.is(&asked.path), "{asked:?}");
+                assert_eq!(asked.method, "GET", "{asked:?}");
+                assert!(!asked.headers.contains_key("authorization"), "{asked:?}");
+            }
+        }
     });
 }

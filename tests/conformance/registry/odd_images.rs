@@ -3,8 +3,8 @@
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::{reason, up};
-use crate::harness::image::{CONFIG, INDEX, LAYER, MANIFEST, Recipe, architecture, digest};
+use super::{Behind, Noisy, is_the_image, reason, up};
+use crate::harness::image::{CONFIG, INDEX, LAYER, MANIFEST, Recipe, Tar, architecture, digest};
 use crate::harness::registry::{Access, Registry};
 use crate::harness::scenario;
 
@@ -109,15 +109,16 @@ fn images_that_cannot_be_are_refused_and_leave_nothing() {
             odd.put(&registry, name).await;
         }
         let client = up(world).await;
+        let before = world.kept().await;
         for (name, ..) in &cases {
             let refusal = client.pull(&registry.reference(name)).await.unwrap_err();
             let expected = match *name {
-                // A digest tells.
-                "other-id:1" => &["IMAGE_INVALID", "DIGEST_MISMATCH"][..],
-                _ => &["IMAGE_INVALID"],
+                "other-id:1" => "DIGEST_MISMATCH",
+                _ => "IMAGE_INVALID",
             };
-            assert!(expected.contains(&reason(&refusal)), "{name}: {refusal}");
+            assert_eq!(reason(&refusal), expected, "{name}: {refusal}");
             assert_eq!(client.every_image().await, [], "{name}");
+            world.nothing_is_left(&before, name).await;
         }
         registry.push(&Recipe::busybox(""), "good:1").await;
         client.pull(&registry.reference("good:1")).await.unwrap();
@@ -146,11 +147,79 @@ fn indexes_in_indexes_are_not_followed_for_ever() {
                 .await;
         }
         let client = up(world).await;
+        let before = world.kept().await;
         let deepest = registry.reference("app:deep-39");
         let refusal = client.pull(&deepest).await.unwrap_err();
-        let expected = ["IMAGE_INVALID", "REGISTRY_RESPONSE_INVALID"];
-        assert!(expected.contains(&reason(&refusal)), "{refusal}");
+        assert_eq!(reason(&refusal), "IMAGE_INVALID", "{refusal}");
         assert_eq!(client.every_image().await, []);
+        world.nothing_is_left(&before, "a deep index").await;
         client.pull(&registry.reference("app:1")).await.unwrap();
+    });
+}
+
+/// As BuildKit writes them for what changes no file.
+fn with_empty_layers(mut noisy: Noisy) -> Noisy {
+    for place in [1, 3, 3] {
+        let empty = Tar::new().finish();
+        noisy.recipe.layers.insert(place, empty);
+    }
+    noisy
+}
+
+#[test]
+fn an_image_of_the_same_layer_several_times_comes_goes_and_comes_again() {
+    scenario(async |world| {
+        let noisy = with_empty_layers(Noisy::of(14, &[50_000, 100_000]));
+        let behind = Behind::with(world, Access::Open, noisy).await;
+        let layers = behind.pushed.layers();
+        let same = layers.iter().filter(|layer| **layer == layers[1]).count();
+        assert_eq!((layers.len(), same), (6, 3), "{layers:?}");
+        let client = up(world).await;
+        let before = world.kept().await;
+        for round in ["first", "second"] {
+            let pulled = client.pull(&behind.image).await.unwrap();
+            behind.has_come(&client, &pulled).await;
+            let again = client.pull(&behind.image).await.unwrap();
+            assert!(!again.changed, "{round}");
+            let archive = client.export(&[&behind.image]).await.unwrap();
+            client.remove_image(&behind.image).await.unwrap();
+            world.nothing_is_left(&before, round).await;
+
+            client.import(archive).await.unwrap();
+            behind.noisy.is_right(&client, &behind.image).await;
+            client.remove_image(&behind.image).await.unwrap();
+            world.nothing_is_left(&before, round).await;
+        }
+    });
+}
+
+#[test]
+fn a_layer_in_the_place_of_another_is_refused_and_changes_nothing_of_the_image_that_has_both() {
+    scenario(async |world| {
+        let behind = Behind::start(world, Access::Open, &[50_000, 100_000]).await;
+        // It says of its layers what the good one says.
+        let mut manifest = behind.pushed.content.clone();
+        manifest["mediaType"] = MANIFEST.into();
+        manifest["layers"][2] = manifest["layers"][1].clone();
+        behind.registry.put_manifest("app:twice", &manifest).await;
+        let twice = behind.proxy.reference("app:twice");
+        let client = up(world).await;
+        let before = world.kept().await;
+        let refusal = client.pull(&twice).await.unwrap_err();
+        assert_eq!(reason(&refusal), "DIGEST_MISMATCH", "{refusal}");
+        assert_eq!(client.every_image().await, []);
+        world.nothing_is_left(&before, "the first pull").await;
+
+        let pulled = client.pull(&behind.image).await.unwrap();
+        behind.has_come(&client, &pulled).await;
+        // Now that all of both is here, too.
+        let before = world.kept().await;
+        let refusal = client.pull(&twice).await.unwrap_err();
+        assert_eq!(reason(&refusal), "DIGEST_MISMATCH", "{refusal}");
+        world.nothing_is_left(&before, "the second pull").await;
+        let here = client.every_image().await;
+        assert_eq!(here.len(), 1, "{here:?}");
+        is_the_image(&here[0], &behind.pushed, &behind.image);
+        behind.noisy.is_right(&client, &behind.image).await;
     });
 }

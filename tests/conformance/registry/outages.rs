@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Behind, reason, up, with_short_stalls};
+use super::{BOUND, Behind, reason, up, with_short_stalls};
 use crate::harness::registry::{Access, At, Fault, PASSWORD, Registry, credentials};
-use crate::harness::{Client, scenario};
-
-/// With nothing in the way it takes a moment, and no fault makes it take this long.
-const BOUND: Duration = Duration::from_secs(90);
+use crate::harness::{Client, World, scenario};
 
 /// Faults that are over before patience is.
 async fn is_waited_out(behind: &Behind, client: &Client, at: At, fault: Fault) {
@@ -15,27 +12,26 @@ async fn is_waited_out(behind: &Behind, client: &Client, at: At, fault: Fault) {
     behind.proxy.fail_times(at, fault, 2);
     let pulled = client.pull(&behind.image).await;
     let pulled = pulled.unwrap_or_else(|refusal| panic!("{told}: {refusal}"));
-    behind.is_what_was_pulled(&pulled);
-    behind.noisy.is_right(client, &behind.image).await;
+    behind.has_come(client, &pulled).await;
     client.remove_image(&behind.image).await.unwrap();
     behind.proxy.heal();
 }
 
 /// Faults that are not: one reason, nothing new, and all is well when they are over.
-async fn is_refused(behind: &Behind, client: &Client, at: At, fault: Fault, expected: &str) {
+async fn is_refused(
+    world: &World,
+    behind: &Behind,
+    client: &Client,
+    at: At,
+    fault: Fault,
+    expected: &str,
+) {
     let told = format!("{fault:?} at {at:?}");
-    behind.proxy.fail(at, fault);
-    let refusal = client.with_deadline(BOUND).pull(&behind.image).await;
-    let refusal = refusal.unwrap_err();
+    let refusal = behind.refusal(world, client, at, fault).await;
     assert_eq!(reason(&refusal), expected, "{told}: {refusal}");
-    assert_eq!(
-        refusal.metadata["registry"],
-        behind.proxy.address(),
-        "{told}"
-    );
+    let registry = &refusal.metadata["registry"];
+    assert_eq!(registry, behind.proxy.address(), "{told}");
     assert!(refusal.retry_after.is_some(), "{told}");
-    assert_eq!(client.every_image().await, [], "{told}");
-    behind.is_well(client).await;
 }
 
 #[test]
@@ -64,7 +60,15 @@ fn a_registry_that_stays_busy_is_said_to_be_so_with_its_own_delay() {
         let client = up(world).await;
         for at in [At::Manifests, At::Blobs] {
             let busy = Fault::TooMany(Some(3_600));
-            is_refused(&behind, &client, at.clone(), busy, "REGISTRY_RATE_LIMITED").await;
+            is_refused(
+                world,
+                &behind,
+                &client,
+                at.clone(),
+                busy,
+                "REGISTRY_RATE_LIMITED",
+            )
+            .await;
         }
         behind
             .proxy
@@ -83,7 +87,7 @@ fn a_registry_that_stays_broken_is_unavailable() {
         for fault in [Fault::Status(500), Fault::Status(503), Fault::Cut] {
             for at in [At::Manifests, At::Blob(behind.last_layer())] {
                 let expected = "REGISTRY_UNAVAILABLE";
-                is_refused(&behind, &client, at, fault.clone(), expected).await;
+                is_refused(world, &behind, &client, at, fault.clone(), expected).await;
             }
         }
     });
@@ -103,7 +107,7 @@ fn a_registry_that_does_not_answer_or_stalls_is_unavailable() {
             (layer.clone(), Fault::StallAfter(0)),
             (layer, Fault::Drip(20)),
         ] {
-            is_refused(&behind, &client, at, fault, "REGISTRY_UNAVAILABLE").await;
+            is_refused(world, &behind, &client, at, fault, "REGISTRY_UNAVAILABLE").await;
         }
     });
 }
@@ -119,8 +123,7 @@ fn a_transfer_that_stalls_once_goes_on_where_it_was() {
             .proxy
             .fail_times(layer, Fault::StallAfter(100_000), 1);
         let pulled = client.pull(&behind.image).await.unwrap();
-        behind.is_what_was_pulled(&pulled);
-        behind.noisy.is_right(&client, &behind.image).await;
+        behind.has_come(&client, &pulled).await;
     });
 }
 
@@ -134,8 +137,7 @@ fn a_slow_transfer_that_is_fast_enough_comes_to_its_end() {
         let layer = At::Blob(behind.last_layer());
         behind.proxy.fail(layer, Fault::Drip(8_000));
         let pulled = client.pull(&behind.image).await.unwrap();
-        behind.is_what_was_pulled(&pulled);
-        behind.noisy.is_right(&client, &behind.image).await;
+        behind.has_come(&client, &pulled).await;
     });
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::http::{Body, send, whole};
-use super::{Access, PASSWORD, Registry, USER};
+use super::{PASSWORD, Registry, USER};
 use crate::harness::image::{self, Recipe};
 use crate::harness::process;
 
@@ -136,7 +136,7 @@ impl Registry {
                 .arg(certificates.of_client()),
             None => command.arg(format!("{prefix}tls-verify=false")),
         };
-        if matches!(self.access, Access::Password | Access::Token) {
+        if self.access.wants_credentials() {
             command
                 .arg(format!("{prefix}creds"))
                 .arg(format!("{USER}:{PASSWORD}"));

@@ -9,7 +9,7 @@ mod token_server;
 mod transfers;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -47,6 +47,31 @@ pub enum Access {
     Tls,
     /// The same, but only with a certificate of that authority.
     ClientCertificate,
+    /// As [`Access::Password`], by TLS.
+    TlsPassword,
+    /// As [`Access::Token`], by TLS, as is the server of tokens.
+    TlsToken,
+    /// The same, but for the server of tokens.
+    TlsTokenInTheClear,
+}
+
+impl Access {
+    /// Whether somebody is let in only by [`USER`]'s credentials.
+    pub fn wants_credentials(self) -> bool {
+        match self {
+            Self::Open | Self::Tls | Self::ClientCertificate => false,
+            Self::Password | Self::TlsPassword => true,
+            Self::Token | Self::TlsToken | Self::TlsTokenInTheClear => true,
+        }
+    }
+
+    fn is_by_tls(self) -> bool {
+        match self {
+            Self::Open | Self::Password | Self::Token => false,
+            Self::Tls | Self::ClientCertificate | Self::TlsPassword => true,
+            Self::TlsToken | Self::TlsTokenInTheClear => true,
+        }
+    }
 }
 
 /// A running registry. Its content goes with it.
@@ -57,6 +82,8 @@ pub struct Registry {
     address: String,
     certificates: Option<Certificates>,
     tokens: Option<(TokenServer, FaultProxy)>,
+    /// In front of the server of tokens.
+    _tls: Option<Daemon>,
     daemon: Daemon,
     directory: TempDir,
 }
@@ -69,35 +96,37 @@ impl Registry {
             .tempdir()
             .unwrap();
         let place = directory.path();
-        let certificates = match access {
-            Access::Tls | Access::ClientCertificate => Some(Certificates::make(place).await),
-            _ => None,
+        let certificates = match access.is_by_tls() {
+            true => Some(Certificates::make(place).await),
+            false => None,
         };
         let tokens = match access {
-            Access::Token => Some(tokens(place).await),
+            Access::Token | Access::TlsToken | Access::TlsTokenInTheClear => {
+                Some(tokens(place).await)
+            }
             _ => None,
         };
-        let realm = tokens.as_ref().map(|(_, proxy)| proxy.address());
+        let (tls, realm) = match (&tokens, &certificates) {
+            (Some((_, proxy)), Some(certificates)) if access == Access::TlsToken => {
+                let (tls, address) = by_tls(place, certificates, proxy.address()).await;
+                (Some(tls), Some(format!("https://{address}/token")))
+            }
+            (Some((_, proxy)), _) => (None, Some(format!("http://{}/token", proxy.address()))),
+            (None, _) => (None, None),
+        };
         fs::write(place.join("htpasswd"), HTPASSWD).unwrap();
-        let config = config(place, access, certificates.as_ref(), realm);
+        let config = config(place, access, certificates.as_ref(), realm.as_deref());
         fs::write(place.join("config.json"), config.to_string()).unwrap();
 
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(place.join("config.json"));
-        let mut daemon = Daemon::spawn("docker-registry", command, &log(place));
-        let address = until("the registry listens", READY, async || {
-            let said = containerd::tail(&log(place), 20);
-            if let Some(status) = daemon.ended() {
-                panic!("docker-registry ended with {status}:\n{said}");
-            }
-            address(&said).ok_or(said)
-        })
-        .await;
+        let (daemon, address) = listening("docker-registry", command, &place.join("log")).await;
         Self {
             access,
             address,
             certificates,
             tokens,
+            _tls: tls,
             daemon,
             directory,
         }
@@ -198,30 +227,53 @@ fn config(
         "http": http,
     });
     match access {
-        Access::Password => {
+        Access::Password | Access::TlsPassword => {
             config["auth"] = json!({"htpasswd": {
                 "realm": "tests",
                 "path": place.join("htpasswd"),
             }});
         }
-        Access::Token => {
+        Access::Token | Access::TlsToken | Access::TlsTokenInTheClear => {
             config["auth"] = json!({"token": {
-                "realm": format!("http://{}/token", realm.unwrap()),
+                "realm": realm.unwrap(),
                 "service": token_server::SERVICE,
                 "issuer": token_server::ISSUER,
                 "rootcertbundle": token_server::certificate(place),
             }});
         }
-        _ => {}
+        Access::Open | Access::Tls | Access::ClientCertificate => {}
     }
     config
 }
 
-fn log(place: &Path) -> PathBuf {
-    place.join("log")
+/// What speaks TLS in front of what does not, and where.
+async fn by_tls(place: &Path, certificates: &Certificates, upstream: &str) -> (Daemon, String) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/harness/registry/tls.py");
+    let (host, port) = upstream.split_once(':').unwrap();
+    let mut command = Command::new("python3");
+    command
+        .arg(script)
+        .arg(certificates.server("cert"))
+        .arg(certificates.server("key"))
+        .args([host, port]);
+    listening("tls.py", command, &place.join("tls.log")).await
 }
 
-/// It binds to port 0, and says in its log what it got.
+/// Starts what binds to port 0, and says in its log what it got.
+async fn listening(name: &'static str, command: Command, log: &Path) -> (Daemon, String) {
+    let mut daemon = Daemon::spawn(name, command, log);
+    let address = until(&format!("{name} listens"), READY, async || {
+        let said = containerd::tail(log, 20);
+        if let Some(status) = daemon.ended() {
+            panic!("{name} ended with {status}:\n{said}");
+        }
+        address(&said).ok_or(said)
+    })
+    .await;
+    (daemon, address)
+}
+
+/// The address in such a log.
 fn address(log: &str) -> Option<String> {
     let (_, rest) = log.split_once("listening on ")?;
     let end =

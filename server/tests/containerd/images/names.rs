@@ -1,10 +1,11 @@
 //! Names keep content, and only they do.
 
 use wharf_server::backend::{BackendError, ContainerBackend};
+use wharf_server::model::ServerId;
 
 use super::Counts;
 use super::archive::{Layer, archive};
-use crate::harness::Daemon;
+use crate::harness::{Daemon, until_connected};
 
 const ONE: &str = "wharf.test/app:one";
 const TWO: &str = "wharf.test/app:two";
@@ -100,8 +101,8 @@ async fn an_image_that_is_gone_cannot_be_tagged() {
 
 #[tokio::test]
 async fn a_server_has_the_names_that_it_gave_and_no_others() {
-    let daemon = Daemon::start();
-    let ours = daemon.connected().await;
+    let daemon = Daemon::empty();
+    let ours = daemon.backend();
     let theirs = daemon.backend_of(ServerId::generate());
     until_connected(&theirs).await;
     let taken = daemon.ingest(&ours, &image(Some(ONE), "a")).await;
@@ -122,7 +123,7 @@ async fn a_server_has_the_names_that_it_gave_and_no_others() {
             backend.untag(&name).await.unwrap();
         }
     }
+    assert_eq!(daemon.counts(), Counts::NOTHING);
     theirs.shutdown().await;
     ours.shutdown().await;
-    daemon.finish();
 }

@@ -44,6 +44,8 @@ pub fn blob(path: &str) -> Option<&str> {
 pub enum Fault {
     /// This status, and the registry never sees the request.
     Status(u16),
+    /// 401, with this challenge.
+    Challenge(String),
     /// 429, with `Retry-After` if there is a number of seconds.
     TooMany(Option<u64>),
     /// The connection ends before the answer.
@@ -78,7 +80,9 @@ impl Fault {
     /// Whether it can happen to a request at all.
     fn concerns(&self, asked: &Asked) -> bool {
         match self {
-            Self::Status(_) | Self::TooMany(_) | Self::Cut | Self::Hang => true,
+            Self::Status(_) | Self::Challenge(_) | Self::TooMany(_) | Self::Cut | Self::Hang => {
+                true
+            }
             Self::WholeForRange | Self::OtherRange => asked.range().is_some(),
             _ => asked.method == Method::GET,
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
-use http::header::{CONTENT_LENGTH, LOCATION, RANGE, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -25,6 +25,12 @@ pub(super) async fn of(
 ) -> io::Result<Response<Body>> {
     match fault {
         Fault::Status(status) => Ok(refusal(status)),
+        Fault::Challenge(challenge) => {
+            let mut response = refusal(401);
+            let challenge = HeaderValue::try_from(challenge).map_err(io::Error::other)?;
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            Ok(response)
+        }
         Fault::TooMany(after) => {
             let mut response = refusal(429);
             if let Some(seconds) = after {

@@ -64,7 +64,11 @@ impl Work {
         let mut attempt = 1;
         loop {
             match self.take_in(&asked).await {
-                Ok(image) => return self.register(image).await,
+                Ok((image, source)) => {
+                    let pulled = self.register(image).await?;
+                    source.discard();
+                    return Ok(pulled);
+                }
                 Err(Unfinished::Others(error)) if attempt < ATTEMPTS => {
                     tracing::info!(%error, "a pull begins again");
                     attempt += 1;
@@ -154,8 +158,9 @@ impl Work {
         self.register(named).await.map(Some)
     }
 
-    /// Brings in what is missing. The backend unpacks each layer while the next ones come.
-    async fn take_in(&self, asked: &Asked) -> Result<Image, Unfinished> {
+    /// Brings in what is missing. The backend unpacks each layer while the next ones come. What they came from is not
+    /// needed once the image is registered.
+    async fn take_in(&self, asked: &Asked) -> Result<(Image, Arc<PullSource>), Unfinished> {
         let turn = self.core.pulls.turns.acquire();
         let turn = self.abandoned.run_until_cancelled(turn).await;
         let _turn = turn.ok_or(Error::Registry(RegistryError::Abandoned))?;
@@ -194,10 +199,9 @@ impl Work {
                 false => Unfinished::Own(error),
             });
         };
-        source.discard();
         image.unpacked_bytes = bytes;
         image.accounts = Arc::new(accounts);
-        Ok(image)
+        Ok((image, source))
     }
 
     /// The downloads of those that the backend does not have, whole; whether any is somebody else's.
