@@ -12,8 +12,8 @@ import layers
 from place import ROOT, until
 
 MB = 1_000_000
-# Layers, and how much each has, compressed.
-IMAGES = {"1x500": (1, 500 * MB), "10x50": (10, 50 * MB)}
+# Layers, and how much each has, compressed. The smallest shows what memory depends on.
+IMAGES = {"1x50": (1, 50 * MB), "1x500": (1, 500 * MB), "10x50": (10, 50 * MB)}
 STORES = ROOT / "target" / "bench" / "registry"
 
 
