@@ -31,7 +31,7 @@ use self::lease::Lease;
 pub(super) use self::lease::end_earlier as end_earlier_leases;
 pub(super) use self::unpack::snapshot_bytes;
 use super::connection::{Connection, LAUNCH_DEADLINE, Rpc};
-use super::containers::label::SERVER_ID;
+use super::containers::label::{NAME, SERVER_ID};
 use super::error::RpcError;
 use crate::backend::BackendError;
 use crate::model::image::Descriptor;
@@ -153,7 +153,10 @@ pub(super) async fn names(
         })
         .await;
     let listed = listed.map_err(|error| error.about("image"))?;
-    Ok(listed.images.into_iter().map(|image| image.name).collect())
+    // Whoever tags an image by other means copies its labels.
+    let given = |image: &Record| image.labels.get(NAME) == Some(&image.name);
+    let images = listed.images.into_iter().filter(given);
+    Ok(images.map(|image| image.name).collect())
 }
 
 /// Removes a name, and at once what only it has kept. One call: Images.Delete.
@@ -217,12 +220,12 @@ async fn keep(
     if record.labels.get(ID_LABEL).map(String::as_str) == Some(id.as_str()) {
         return Ok(());
     }
-    let dangling = Record {
+    let mut dangling = Record {
         name: Image::dangling_name_of(&id),
-        labels: previous.labels,
-        target: previous.target,
-        ..Record::default()
+        ..previous
     };
+    let name = dangling.name.clone();
+    dangling.labels.insert(NAME.to_owned(), name);
     match create(connection, dangling).await {
         Err(error) if !error.is_already_exists() => Err(error.about("image")),
         Ok(()) | Err(_) => Ok(()),
@@ -230,7 +233,11 @@ async fn keep(
 }
 
 fn record(server: ServerId, name: &str, target: Target, id: &str) -> Record {
-    let labels = [(ID_LABEL, id.to_owned()), (SERVER_ID, server.to_string())];
+    let labels = [
+        (ID_LABEL, id.to_owned()),
+        (SERVER_ID, server.to_string()),
+        (NAME, name.to_owned()),
+    ];
     Record {
         name: name.to_owned(),
         labels: labels.map(|(key, value)| (key.to_owned(), value)).into(),
@@ -260,6 +267,7 @@ async fn update(connection: &Connection, record: Record) -> Result<(), RpcError>
                 "target".to_owned(),
                 format!("labels.{ID_LABEL}"),
                 format!("labels.{SERVER_ID}"),
+                format!("labels.{NAME}"),
             ],
         }),
         ..UpdateImageRequest::default()

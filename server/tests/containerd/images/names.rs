@@ -109,6 +109,8 @@ async fn a_server_has_the_names_that_it_gave_and_no_others() {
     let (first, _) = taken.expect("ours");
     let taken = daemon.ingest(&theirs, &image(Some(TWO), "b")).await;
     taken.expect("theirs");
+    // With all its labels.
+    daemon.ctr(&["images", "tag", ONE, "wharf.test/app:by-others"]);
     assert_eq!(ours.names().await.unwrap(), [ONE]);
     assert_eq!(theirs.names().await.unwrap(), [TWO]);
     // A name that moves to another server is that one's; the content stays the first one's.
@@ -123,6 +125,7 @@ async fn a_server_has_the_names_that_it_gave_and_no_others() {
             backend.untag(&name).await.unwrap();
         }
     }
+    daemon.ctr(&["images", "rm", "--sync", "wharf.test/app:by-others"]);
     assert_eq!(daemon.counts(), Counts::NOTHING);
     theirs.shutdown().await;
     ours.shutdown().await;
