@@ -1,9 +1,9 @@
 //! Images and registries: what is asked for, what is told of it where, whose credentials go along.
 
 use std::fs;
+use std::io::{Seek as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::Stdio;
 
 use tempfile::TempDir;
 use tonic::{Code, Status};
@@ -112,10 +112,11 @@ impl Home {
     async fn told(&self, server: &Server, args: &[&str], input: &str) -> Ran {
         let mut command = command(server, args);
         command.env("DOCKER_CONFIG", self.0.path());
-        let mut wharf = Wharf::start(command.stdin(Stdio::piped()));
-        wharf.type_in(input.into()).await;
-        wharf.close_stdin();
-        wharf.output().await
+        // Not by a pipe: who refuses its arguments reads nothing.
+        let mut stdin = tempfile::tempfile().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        stdin.rewind().unwrap();
+        Wharf::start(command.stdin(stdin)).output().await
     }
 }
 
