@@ -132,9 +132,16 @@ impl Behind {
         self.pushed.layers().pop().unwrap().0
     }
 
-    /// Why a pull is refused while that happens. Afterwards nothing of it is there but what is right so far, and all
-    /// is well.
-    async fn refusal(&self, world: &World, client: &Client, at: At, fault: Fault) -> Refusal {
+    /// A pull is refused for this reason while that happens. Afterwards nothing of it is there but what is right so
+    /// far, and all is well.
+    async fn refuses(
+        &self,
+        world: &World,
+        client: &Client,
+        at: At,
+        fault: Fault,
+        expected: &str,
+    ) -> Refusal {
         // A body may be large.
         let told = format!("{fault:.80?} at {at:?}");
         let before = world.kept().await;
@@ -142,6 +149,7 @@ impl Behind {
         let refusal = client.with_deadline(BOUND).pull(&self.image).await;
         let refusal = refusal.expect_err(&told);
         let what = format!("{told}: {refusal}");
+        assert_eq!(reason(&refusal), expected, "{what}");
         assert_eq!(client.every_image().await, [], "{what}");
         match refusal.reason() {
             DigestMismatch | ImageInvalid => world.nothing_is_left(&before, &what).await,

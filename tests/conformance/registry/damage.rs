@@ -7,21 +7,7 @@ use serde_json::json;
 use super::{Behind, reason, up, with_short_stalls};
 use crate::harness::image::{INDEX, MANIFEST};
 use crate::harness::registry::{Access, At, Fault, FaultProxy, PASSWORD, credentials};
-use crate::harness::{Client, World, scenario};
-
-/// Each damage has one reason.
-async fn is_refused(
-    world: &World,
-    behind: &Behind,
-    client: &Client,
-    at: At,
-    fault: Fault,
-    expected: &str,
-) {
-    let told = format!("{fault:.80?} at {at:?}");
-    let refusal = behind.refusal(world, client, at, fault).await;
-    assert_eq!(reason(&refusal), expected, "{told}: {refusal}");
-}
+use crate::harness::scenario;
 
 #[test]
 fn content_that_is_not_what_its_digest_says_is_never_taken() {
@@ -42,7 +28,7 @@ fn content_that_is_not_what_its_digest_says_is_never_taken() {
             (config, Fault::Half, "DIGEST_MISMATCH"),
             (layer, Fault::CutAfter(0), "REGISTRY_UNAVAILABLE"),
         ] {
-            is_refused(world, &behind, &client, at, fault, expected).await;
+            behind.refuses(world, &client, at, fault, expected).await;
         }
     });
 }
@@ -101,7 +87,7 @@ fn bodies_without_end_are_not_read_to_it() {
                 "DIGEST_MISMATCH",
             ),
         ] {
-            is_refused(world, &behind, &client, at, fault, expected).await;
+            behind.refuses(world, &client, at, fault, expected).await;
         }
     });
 }
@@ -126,7 +112,9 @@ fn manifests_that_are_none_are_invalid() {
             (MANIFEST, without.into(), "IMAGE_INVALID"),
         ] {
             let fault = Fault::Instead(media_type, body);
-            is_refused(world, &behind, &client, At::Manifests, fault, expected).await;
+            behind
+                .refuses(world, &client, At::Manifests, fault, expected)
+                .await;
         }
     });
 }
@@ -152,7 +140,9 @@ fn an_index_that_names_itself_is_not_followed_around() {
         let fault = Fault::Instead(INDEX, itself.to_string().into());
         // By its digest the registry sends the same again, which is not what has that digest.
         let expected = "DIGEST_MISMATCH";
-        is_refused(world, &behind, &client, At::Manifests, fault, expected).await;
+        behind
+            .refuses(world, &client, At::Manifests, fault, expected)
+            .await;
         let asked = behind.proxy.fetched(&At::Manifests).len();
         assert!(asked < 50, "asked {asked} times");
     });

@@ -27,8 +27,7 @@ async fn is_refused(
     expected: &str,
 ) {
     let told = format!("{fault:?} at {at:?}");
-    let refusal = behind.refusal(world, client, at, fault).await;
-    assert_eq!(reason(&refusal), expected, "{told}: {refusal}");
+    let refusal = behind.refuses(world, client, at, fault, expected).await;
     let registry = &refusal.metadata["registry"];
     assert_eq!(registry, behind.proxy.address(), "{told}");
     assert!(refusal.retry_after.is_some(), "{told}");

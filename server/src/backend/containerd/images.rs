@@ -13,7 +13,6 @@ mod content;
 mod lease;
 mod unpack;
 
-use std::future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use containerd_client::services::v1::{
 };
 use containerd_client::types::Descriptor as Target;
 use prost_types::FieldMask;
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 
 pub(super) use self::content::open as open_blob;
 use self::lease::Lease;
@@ -36,7 +35,7 @@ use super::error::RpcError;
 use crate::backend::BackendError;
 use crate::model::image::Descriptor;
 use crate::model::{Digest, Image, ServerId};
-use crate::oci::image::ImageContent;
+use crate::oci::image::{ImageContent, Layer};
 
 const CREATE: Rpc = Rpc::quick("containerd.images.create");
 const UPDATE: Rpc = Rpc::quick("containerd.images.update");
@@ -71,10 +70,10 @@ async fn ingest_leased(
     image: &Image,
     content: Arc<ImageContent>,
 ) -> Result<u64, BackendError> {
-    let written = watch::Sender::new(0);
+    let (written, layers) = mpsc::channel(content.layers.len().max(1));
     // Later ones come in while one is unpacked.
     let (size, ()) = futures_util::try_join!(
-        unpack_all(connection, lease, &content, written.subscribe()),
+        unpack_all(connection, lease, &content, layers),
         write_all(connection, lease, &content, written),
     )?;
     content::write_documents(connection, lease, &content).await?;
@@ -88,16 +87,19 @@ async fn ingest_leased(
     Ok(size)
 }
 
-/// Writes the layers in their order, and tells how many there are.
-async fn write_all(
+/// Writes the layers in their order, and gives them on.
+async fn write_all<'a>(
     connection: &Connection,
     lease: &Lease,
-    content: &Arc<ImageContent>,
-    written: watch::Sender<usize>,
+    content: &'a Arc<ImageContent>,
+    written: mpsc::Sender<&'a Layer>,
 ) -> Result<(), BackendError> {
     for layer in &content.layers {
         content::write_layer(connection, lease, content, layer).await?;
-        written.send_modify(|layers| *layers += 1);
+        if written.send(layer).await.is_err() {
+            // Who unpacks has failed, and tells why.
+            break;
+        }
     }
     Ok(())
 }
@@ -107,14 +109,10 @@ async fn unpack_all(
     connection: &Connection,
     lease: &Lease,
     content: &Arc<ImageContent>,
-    mut written: watch::Receiver<usize>,
+    mut written: mpsc::Receiver<&Layer>,
 ) -> Result<u64, BackendError> {
     let (mut size, mut parent) = (0, None);
-    for (place, layer) in content.layers.iter().enumerate() {
-        if written.wait_for(|layers| *layers > place).await.is_err() {
-            // Who writes has failed, and tells why.
-            return future::pending().await;
-        }
+    while let Some(layer) = written.recv().await {
         content::verified(content, layer).await?;
         content.source.unpacking(layer);
         size += unpack::unpack(connection, lease, layer, parent).await?;
@@ -183,7 +181,7 @@ async fn name(
     image: &Image,
     name: &str,
 ) -> Result<(), BackendError> {
-    let record = record(server, name, target(&image.target), image.id.as_str());
+    let record = record(server, name, image);
     match create(connection, record.clone()).await {
         Err(error) if error.is_already_exists() => rename(connection, record).await,
         created => created.map_err(|error| error.about("image")),
@@ -232,16 +230,16 @@ async fn keep(
     }
 }
 
-fn record(server: ServerId, name: &str, target: Target, id: &str) -> Record {
+fn record(server: ServerId, name: &str, image: &Image) -> Record {
     let labels = [
-        (ID_LABEL, id.to_owned()),
+        (ID_LABEL, image.id.to_string()),
         (SERVER_ID, server.to_string()),
         (NAME, name.to_owned()),
     ];
     Record {
         name: name.to_owned(),
         labels: labels.map(|(key, value)| (key.to_owned(), value)).into(),
-        target: Some(target),
+        target: Some(target(&image.target)),
         ..Record::default()
     }
 }

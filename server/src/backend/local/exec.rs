@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use oci_spec::runtime::Process as OciProcess;
-use rustix::io::Errno;
+
 use tokio::sync::watch;
 
 use super::failure::{self, Attempt};
@@ -11,12 +11,12 @@ use super::live::{Kind, Live};
 use super::plan::{self, Surroundings};
 use super::runtime::{self, Runtime};
 use super::task::keeper_failed;
-use super::{BACKEND, Local, LocalTask, find, launch};
-use crate::backend::{BackendError, Exit, FoundState, FoundTask, Process, StartExec, Task, proc};
+use super::{Local, LocalTask, find, launch};
+use crate::backend::{BackendError, Exit, FoundState, FoundTask, Process, StartExec, Task};
 use crate::model::spec::Seccomp;
 use crate::model::{Container, ExecId, Signal, TerminalSize};
 use crate::oci::runtime_spec;
-use crate::stdio::{Directories, LaunchError, Order};
+use crate::stdio::{Directories, Order};
 
 /// A further process. Clones are the same handle.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ async fn launch_exec(
         .live()
         .process()?
         .descriptor()
-        .map_err(|_| not_found())?;
+        .map_err(|_| failure::ended())?;
     let filter = filter(backend, container).await?;
     let around = Surroundings {
         cgroups: task.live().cgroup.task_files(),
@@ -81,20 +81,10 @@ async fn launch_exec(
     };
     let launched = inner.processes.launch(order, live.on_exit()).await;
     let process = launched.map_err(|error| {
-        // pid_namespaces(7): once its init is on its way out, a namespace takes no process, which is "no memory".
-        let is_no_memory = matches!(
-            error,
-            LaunchError::Failed {
-                errno: Some(Errno::NOMEM),
-                ..
-            }
-        );
-        if is_no_memory && !proc::is_alive(task.pid()) {
-            return not_found();
-        }
         let attempt = Attempt {
             container,
             plan: &plan,
+            joined: Some(task.pid()),
             program: exec.process.args.first().map_or("", String::as_str),
             directory: &exec.process.working_dir,
         };
@@ -102,13 +92,6 @@ async fn launch_exec(
     })?;
     live.is(process);
     Ok(())
-}
-
-fn not_found() -> BackendError {
-    BackendError::NotFound {
-        backend: BACKEND,
-        what: "process",
-    }
 }
 
 /// The container's own filter, as it was when it started.

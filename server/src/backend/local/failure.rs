@@ -4,7 +4,7 @@ use rustix::io::Errno;
 
 use super::BACKEND;
 use super::plan::NoPlan;
-use crate::backend::{Applied, BackendError};
+use crate::backend::{Applied, BackendError, proc};
 use crate::cgroup::CgroupError;
 use crate::model::image::Platform;
 use crate::model::spec::Network;
@@ -17,6 +17,8 @@ use crate::stdio::{LaunchError, StdioError};
 pub(super) struct Attempt<'a> {
     pub(super) container: &'a Container,
     pub(super) plan: &'a Plan,
+    /// The process whose namespaces it was to join.
+    pub(super) joined: Option<u32>,
     /// Its program, as asked for.
     pub(super) program: &'a str,
     /// Its working directory, as asked for.
@@ -77,6 +79,14 @@ pub(super) fn keeper(detail: String, applied: Applied) -> BackendError {
     }
 }
 
+/// The process that was to be acted on, or to be joined.
+pub(super) fn ended() -> BackendError {
+    BackendError::NotFound {
+        backend: BACKEND,
+        what: "process",
+    }
+}
+
 pub(super) fn refused(message: String) -> BackendError {
     LaunchFailure::Refused { message }.into()
 }
@@ -88,6 +98,12 @@ fn failed(
     attempt: &Attempt<'_>,
 ) -> BackendError {
     let why = errno.map_or_else(|| "it was killed".to_owned(), errno::name);
+    // pid_namespaces(7): once its init is on its way out, a namespace takes no process, which is "no memory".
+    if let (Some(Errno::NOMEM), Some(joined)) = (errno, attempt.joined)
+        && !proc::is_alive(joined)
+    {
+        return ended();
+    }
     if let Some(exhausted) = errno.and_then(exhausted) {
         return exhausted;
     }
@@ -105,15 +121,11 @@ fn failed(
             profile: "json".to_owned(),
         },
         LaunchStep::Network => return network_failed(&why, attempt),
-        // The process whose namespaces were to be joined has ended.
         LaunchStep::Namespaces | LaunchStep::Cgroup
-            if attempt.plan.world == World::Join {}
+            if attempt.joined.is_some()
                 && matches!(errno, Some(Errno::SRCH | Errno::NOENT | Errno::NODEV)) =>
         {
-            return BackendError::NotFound {
-                backend: BACKEND,
-                what: "process",
-            };
+            return ended();
         }
         LaunchStep::Clone
         | LaunchStep::Cgroup

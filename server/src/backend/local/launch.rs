@@ -161,6 +161,7 @@ async fn launch(
         let attempt = Attempt {
             container,
             plan: &plan,
+            joined: None,
             program: container.process.args.first().map_or("", String::as_str),
             directory: &container.process.working_dir,
         };

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::BACKEND;
+use super::failure;
 use crate::backend::{BackendError, Exit, WaitStatus, proc};
 use crate::cgroup::Cgroup;
 use crate::model::Signal;
@@ -70,10 +70,7 @@ impl Live {
         self.process
             .get()
             .filter(|_| !self.is_over())
-            .ok_or(BackendError::NotFound {
-                backend: BACKEND,
-                what: "process",
-            })
+            .ok_or_else(failure::ended)
     }
 
     pub(super) fn pid(&self) -> Option<u32> {

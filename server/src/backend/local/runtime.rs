@@ -415,6 +415,7 @@ impl Launching<'_> {
         let attempt = Attempt {
             container: self.container,
             plan: &plan,
+            joined: None,
             program: &self.runtime.name,
             directory: "/",
         };

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::exec;
 use super::live::{Kind, Live};
-use super::{BACKEND, Local, LocalExec, cgroup_name, failure};
+use super::{Local, LocalExec, cgroup_name, failure};
 use crate::backend::{BackendError, Exit, FoundState, FoundTask, SignalScope, StartExec, Task};
 use crate::cgroup::Cgroup;
 use crate::model::spec::Resources;
@@ -148,14 +148,7 @@ pub(super) fn keeper_failed(error: StdioError) -> BackendError {
             failure::keeper(detail, crate::backend::Applied::Unknown)
         }
         // It has no process, or no terminal any more.
-        _ => gone(),
-    }
-}
-
-fn gone() -> BackendError {
-    BackendError::NotFound {
-        backend: BACKEND,
-        what: "process",
+        _ => failure::ended(),
     }
 }
 

@@ -314,8 +314,8 @@ async fn merged(core: &Core, image: &Image, before: Option<&Image>) -> Result<Im
     let Some(before) = before else {
         return Ok(image);
     };
-    for reference in before.references.difference(&image.references) {
-        if before.target.digest != image.target.digest {
+    if before.target.digest != image.target.digest {
+        for reference in before.references.difference(&image.references) {
             core.backend.tag(&image, reference).await?;
         }
     }

@@ -109,8 +109,10 @@ impl Images {
     /// Whether a name in the backend is of an image that there is.
     pub(in crate::engine) fn has_name(&self, name: &str) -> bool {
         let index = self.index.read();
-        let dangling = |id| name == Image::dangling_name_of(id);
-        index.by_reference.contains_key(name) || index.by_id.keys().any(dangling)
+        let id = name.rsplit_once('@').and_then(|(_, id)| id.parse().ok());
+        let is_dangling = |id: &Digest| name == Image::dangling_name_of(id);
+        index.by_reference.contains_key(name)
+            || id.is_some_and(|id| is_dangling(&id) && index.by_id.contains_key(&id))
     }
 
     /// The image with this id.

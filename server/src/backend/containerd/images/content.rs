@@ -47,7 +47,7 @@ pub(super) async fn write_layer(
 ) -> Result<(), BackendError> {
     let file = match is_there(connection, &layer.descriptor.digest).await? {
         true => None,
-        false => Some(blocking(content, layer, |source, layer| source.file(layer)).await?),
+        false => Some(of_layer(content, layer, |source, layer| source.file(layer)).await?),
     };
     let open = move || match file {
         Some(file) => Ok(Box::new(File::open(file)?) as Blob),
@@ -64,25 +64,30 @@ pub(super) async fn verified(
     content: &Arc<ImageContent>,
     layer: &Layer,
 ) -> Result<(), BackendError> {
-    blocking(content, layer, |source, layer| source.verified(layer)).await
+    of_layer(content, layer, |source, layer| source.verified(layer)).await
 }
 
 /// Returns once all of the image is known to be right.
 pub(super) async fn accepted(content: &Arc<ImageContent>) -> Result<(), BackendError> {
-    match content.layers.last() {
-        Some(layer) => blocking(content, layer, |source, _| source.accepted()).await,
-        None => Ok(()),
-    }
+    blocking(content, |source| source.accepted()).await
+}
+
+async fn of_layer<T: Send + 'static>(
+    content: &Arc<ImageContent>,
+    layer: &Layer,
+    ask: fn(&dyn LayerSource, &Layer) -> io::Result<T>,
+) -> Result<T, BackendError> {
+    let layer = layer.clone();
+    blocking(content, move |source| ask(source, &layer)).await
 }
 
 /// Asks where the layers come from, which may have to wait for them.
 async fn blocking<T: Send + 'static>(
     content: &Arc<ImageContent>,
-    layer: &Layer,
-    ask: fn(&dyn LayerSource, &Layer) -> io::Result<T>,
+    ask: impl FnOnce(&dyn LayerSource) -> io::Result<T> + Send + 'static,
 ) -> Result<T, BackendError> {
-    let (source, layer) = (Arc::clone(&content.source), layer.clone());
-    let asked = tokio::task::spawn_blocking(move || ask(&*source, &layer)).await;
+    let source = Arc::clone(&content.source);
+    let asked = tokio::task::spawn_blocking(move || ask(&*source)).await;
     let asked = asked.unwrap_or_else(|error| Err(io::Error::other(error)));
     asked.map_err(|error| unreadable(&error))
 }

@@ -280,6 +280,10 @@ fn image(place: &Path, reference: &str, layers: &[Vec<u8>]) -> (Image, ImageCont
         accounts: Arc::default(),
         config_json: config.as_str().into(),
     };
+    let source = Blobs {
+        place: blobs,
+        layers: stack.clone(),
+    };
     let content = ImageContent {
         references: image.references.clone(),
         platform: Platform::host(),
@@ -290,7 +294,7 @@ fn image(place: &Path, reference: &str, layers: &[Vec<u8>]) -> (Image, ImageCont
         process: ImageConfig::default(),
         layers: stack,
         accounts: AccountFiles::default(),
-        source: Arc::new(Blobs(blobs)),
+        source: Arc::new(source),
     };
     (image, content)
 }
@@ -305,7 +309,10 @@ fn descriptor(bytes: &[u8]) -> Descriptor {
 
 /// Blobs in a directory, each by the hex digits of its digest.
 #[derive(Debug)]
-struct Blobs(PathBuf);
+struct Blobs {
+    place: PathBuf,
+    layers: Vec<Layer>,
+}
 
 impl LayerSource for Blobs {
     fn open(&self, layer: &Layer) -> io::Result<Box<dyn Read + Send>> {
@@ -313,7 +320,7 @@ impl LayerSource for Blobs {
     }
 
     fn file(&self, layer: &Layer) -> io::Result<PathBuf> {
-        Ok(self.0.join(layer.descriptor.digest.hex()))
+        Ok(self.place.join(layer.descriptor.digest.hex()))
     }
 
     fn verified(&self, layer: &Layer) -> io::Result<()> {
@@ -325,7 +332,9 @@ impl LayerSource for Blobs {
     }
 
     fn accepted(&self) -> io::Result<()> {
-        Ok(())
+        self.layers
+            .iter()
+            .try_for_each(|layer| self.verified(layer))
     }
 }
 
