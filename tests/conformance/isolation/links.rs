@@ -206,6 +206,12 @@ fn a_volume_that_turns_to_a_link_while_it_is_mounted_on_leads_nowhere() {
     );
 }
 
+/// The device itself.
+fn make_null(path: &Path) {
+    let (kind, mode) = (FileType::CharacterDevice, Mode::from_raw_mode(0o666));
+    mknodat(CWD, path, kind, mode, makedev(1, 3)).unwrap();
+}
+
 #[test]
 fn a_directory_of_devices_that_somebody_else_fills_hides_what_is_to_be_hidden() {
     not_by_runc(
@@ -217,8 +223,17 @@ fn a_directory_of_devices_that_somebody_else_fills_hides_what_is_to_be_hidden() 
             let links = ["null", "console", "ptmx", "pts", "shm", "mqueue"];
             let links = links.map(|name| (name, Some(CORE_PATTERN)));
             let others = [("console", Some("/etc/hostname")), ("null", None)];
-            for (at, (name, target)) in links.into_iter().chain(others).enumerate() {
+            // Without /dev/null crun refuses all of them.
+            let ways = [false, true].into_iter().flat_map(|has_null| {
+                let cases = links.into_iter().chain(others);
+                let cases = cases.filter(move |(name, _)| !has_null || *name != "null");
+                cases.map(move |(name, target)| (name, target, has_null))
+            });
+            for (at, (name, target, has_null)) in ways.enumerate() {
                 let devices = directory(world, &format!("devices-{at}"));
+                if has_null {
+                    make_null(&devices.join("null"));
+                }
                 match target {
                     Some(target) => symlink(target, devices.join(name)).unwrap(),
                     None => fs::write(devices.join(name), "what hides nothing").unwrap(),
@@ -253,9 +268,7 @@ fn a_null_device_that_is_exchanged_meanwhile_hides_what_it_should() {
         async |world| {
             let client = up(world).await;
             let devices = directory(world, "devices");
-            let null = makedev(1, 3);
-            let (kind, mode) = (FileType::CharacterDevice, Mode::from_raw_mode(0o666));
-            mknodat(CWD, devices.join("null"), kind, mode, null).unwrap();
+            make_null(&devices.join("null"));
             fs::write(devices.join("other"), "what hides nothing").unwrap();
             let swaps = ContainerSpec {
                 mounts: vec![bind(&devices, "/shared")],
